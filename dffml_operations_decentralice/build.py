@@ -1,0 +1,161 @@
+"""
+A flow with its overlays, checked before any work, and run
+
+Overlays are YAML flows merged as ``dffml dataflow merge`` does: given first, so that
+what they say wins; lists append.
+"""
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+import yaml
+from dffml import DataFlow, MemoryOrchestrator
+from dffml.df.base import OperationImplementation
+from dffml.util.data import merge
+
+from . import flows
+from .engine.operation import UPDATE
+from .engine.settings import validated
+from .engine.store import Store, default_root
+from .errors import DecentrAliceError, UserError
+
+BASE = "os_decentralice.yaml"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 0.1 s less
+
+
+def find_overlay(name: str) -> Path:
+    """The file of an overlay that comes along, or that is given as a file"""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"no overlay {name}", remedy="give the path of a YAML file")
+        return path
+    try:
+        return flows.path(name)
+    except KeyError as error:
+        raise UserError(str(error.args[0]), remedy="a name or a file *.yaml") from error
+
+
+def read(path: Path) -> Dict[str, Any]:
+    """A flow or overlay as data"""
+    try:
+        content = yaml.load(path.read_text(), Loader=LOADER)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}", remedy="give a YAML file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(
+            f"{where}: {getattr(error, 'problem', error)}", remedy="mend the YAML"
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: no mapping", remedy="an overlay is a dffml flow")
+    return content
+
+
+def merged(overlays: Sequence[str] = (), base: str = BASE) -> Dict[str, Any]:
+    """Flow and overlays as data; `UserError` if an overlay has no place to go"""
+    found: Dict[str, Any] = {}
+    base_content = read(flows.path(base))
+    names = set(base_content["operations"])
+    contents = [(path, read(path)) for path in map(find_overlay, overlays)]
+    names = names.union(*(content.get("operations", {}) for _, content in contents))
+    for path, content in contents:
+        for name in content.get("configs", {}) or {}:
+            if name not in names:
+                raise UserError(
+                    f"{path}: settings of {name!r}, which is no operation of the flow",
+                    remedy=f"operations are {', '.join(sorted(names))}",
+                )
+        merge(found, content, list_append=True)
+    merge(found, base_content, list_append=True)
+    return found
+
+
+def load(overlays: Sequence[str] = ()) -> DataFlow:
+    """The dataflow, its settings checked"""
+    content = merged(overlays)
+    check_settings(content)
+    return DataFlow._fromdict(**content)
+
+
+def check_settings(content: Dict[str, Any]) -> None:
+    """Every setting of every operation of ours is known and of its type"""
+    for instance, operation in content["operations"].items():
+        implementation = OperationImplementation.load(operation["name"])
+        settings = getattr(implementation, "CONFIG", None)
+        if settings is not None and hasattr(settings, "__dataclass_fields__"):
+            values = (content.get("configs") or {}).get(instance, {})
+            if getattr(settings, "validated", False):
+                validated(settings, values, instance)
+
+
+async def run(flow: DataFlow, *, update: bool = False) -> Dict[str, Any]:
+    """Run a flow to its end; its outputs. Raises one of our errors."""
+    if update:
+        os.environ[UPDATE] = str(time.time())
+    try:
+        async for _, results in MemoryOrchestrator.run(flow, []):
+            return results
+    except Exception as error:
+        ours = cause(error)
+        if ours is None:
+            raise
+        raise ours from None
+    raise AssertionError("a flow has one context")
+
+
+async def build(
+    overlays: Sequence[str] = (), *, update: bool = False
+) -> Dict[str, Any]:
+    """Build, boot and publish: what `publish_result` says of the result"""
+    results = await run(load(overlays), update=update)
+    return json.loads(Path(results["PublishedResult"]).read_text())
+
+
+async def verify(disk: Path, overlays: Sequence[str] = ()) -> Dict[str, Any]:
+    """Boot a disk to a verdict: the report. Raises `DoesNotBoot` or `VmError`."""
+    from .operations.boot import boot_verify
+    from .operations.publish import judge
+
+    content = merged(overlays)
+    check_settings(content)
+    settings = boot_verify.action.configured(content["configs"].get("boot_verify", {}))
+    store = Store(default_root())
+    artefacts = {"disk": str(existing(disk))}
+    folder = Path(await boot_verify.action.execute(settings, artefacts, store))
+    report = json.loads((folder / "report.json").read_text())
+    judge(report, folder)
+    return report
+
+
+async def boot(disk: Path, overlays: Sequence[str] = (), persist: bool = False) -> int:
+    """Boot a disk on this terminal; QEMU's exit status"""
+    from .operations.boot import boot_verify
+    from .vm.interactive import boot_interactive
+
+    settings = merged(overlays)["configs"].get("boot_verify", {})
+    configured = boot_verify.action.configured(settings)
+    return await boot_interactive(existing(disk), configured, persist=persist)
+
+
+def existing(disk: Path) -> Path:
+    """The file behind a link; `UserError` if there is none"""
+    if not disk.is_file():
+        raise UserError(
+            f"no disk {disk}", remedy="build one, or give the disk: -disk FILE"
+        )
+    return disk.resolve()
+
+
+def cause(error: Optional[BaseException]) -> Optional[DecentrAliceError]:
+    """Our error in a chain of dffml's"""
+    seen: List[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, DecentrAliceError):
+            return error
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None

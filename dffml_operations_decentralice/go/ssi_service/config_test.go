@@ -1,0 +1,104 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tbd54566975/ssi-service/config"
+	"github.com/tbd54566975/ssi-service/pkg/storage"
+)
+
+// The image's own configuration, so that both are tested together.
+const shipped = "../../files/ssi_service/etc/ssi-service/config.toml"
+
+func bolt(option any) config.ServicesConfig {
+	return config.ServicesConfig{
+		StorageProvider: "bolt",
+		StorageOptions:  []storage.Option{{ID: storage.BoltDBFilePathOption, Option: option}},
+	}
+}
+
+func TestDatabasePath(t *testing.T) {
+	accepted := map[string]config.ServicesConfig{
+		"bolt.db":      bolt("bolt.db"),
+		"/var/lib/b.d": bolt("/var/lib/b.d"),
+	}
+	for want, services := range accepted {
+		if path, err := databasePath(services); err != nil || path != want {
+			t.Errorf("%s: got %q, %v", want, path, err)
+		}
+	}
+	rejected := map[string]struct {
+		services config.ServicesConfig
+		message  string
+	}{
+		"redis":           {config.ServicesConfig{StorageProvider: "redis"}, `storage is "redis"`},
+		"no provider":     {config.ServicesConfig{}, `storage is ""`},
+		"no option":       {config.ServicesConfig{StorageProvider: "bolt"}, "no storage_option"},
+		"empty":           {bolt(""), "no storage_option"},
+		"not a string":    {bolt(7), "no storage_option"},
+		"nothing":         {bolt(nil), "no storage_option"},
+		"other option id": {config.ServicesConfig{StorageProvider: "bolt", StorageOptions: []storage.Option{{ID: "x", Option: "y"}}}, "no storage_option"},
+	}
+	for name, test := range rejected {
+		if path, err := databasePath(test.services); err == nil || !strings.Contains(err.Error(), test.message) {
+			t.Errorf("%s: got %q, %v", name, path, err)
+		}
+	}
+}
+
+func load(t *testing.T, path string) (*config.SSIServiceConfig, error) {
+	t.Helper()
+	arguments := os.Args // which the module parses too
+	os.Args = os.Args[:1]
+	t.Cleanup(func() { os.Args = arguments })
+	return loadConfig(path)
+}
+
+func TestShippedConfig(t *testing.T) {
+	cfg, err := load(t, shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := requireLoopback(cfg.Server.APIHost); err != nil {
+		t.Error(err)
+	}
+	// relative: the same file serves the system's service and each user's
+	if path, err := databasePath(cfg.Services); err != nil || filepath.IsAbs(path) {
+		t.Errorf("got %q, %v", path, err)
+	}
+	if cfg.Server.ShutdownTimeout == 0 || cfg.Server.ReadTimeout == 0 || cfg.Server.WriteTimeout == 0 {
+		t.Error("a timeout is missing: none would apply")
+	}
+}
+
+func TestLoadConfigRejects(t *testing.T) {
+	good, err := os.ReadFile(shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rejected := map[string]struct{ file, content, message string }{
+		"no path":      {"", "", "CONFIG_PATH is not set"},
+		"no file":      {"missing.toml", "", "no such file or directory"},
+		"other suffix": {"config.yaml", "a: 1", `must be ".toml"`},
+		"no TOML":      {"config.toml", "x", "toml: line"},
+		"no name": {"config.toml",
+			strings.Replace(string(good), `name = "webhook"`, "", 1), "needs a name"},
+	}
+	for name, test := range rejected {
+		path := test.file
+		if path != "" {
+			path = filepath.Join(t.TempDir(), path)
+		}
+		if test.content != "" {
+			if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := load(t, path); err == nil || !strings.Contains(err.Error(), test.message) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

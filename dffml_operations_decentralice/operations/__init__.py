@@ -1,0 +1,1 @@
+"""One module for each part of the flow, in the words of the flow"""

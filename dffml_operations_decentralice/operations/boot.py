@@ -1,0 +1,195 @@
+"""
+Boot the disk in a virtual machine until there is a verdict
+
+The machine starts as hardware does: UEFI firmware, the disk's own ESP, boot loader, UKI.
+The disk is never written to, the image knows nothing of being watched.
+"""
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import jsonschema
+
+from ..engine import Step, operation, setting, settings, signals
+from ..engine.digest import digest_of
+from ..errors import UserError
+from ..guest import PORT, health_credentials
+from ..schemas import schema
+from ..types import BootReport, DiskImage
+from ..vm.accelerator import Accelerator, find_accelerator, memo_name, remember
+from ..vm.cast import Cast
+from ..vm.qemu import QEMU, Firmware, Machine, find_firmware, overlay_argv
+from ..vm.session import SLOWER, Outcome, Plan, run_machine
+from ..vm.verdict import VM_FAILED, make_report, progress
+
+WAIT = 120  # seconds for the system to end its boot, with KVM
+ACCELERATORS = ("auto", "kvm", "tcg")
+
+
+@settings
+class BootSettings:
+    memory: int = setting("Memory of the machine, MiB", default=2048)
+    cpus: int = setting("Processors of the machine", default=2)
+    accelerator: str = setting(
+        "auto (KVM if it works, by a real attempt), kvm or tcg", default="auto"
+    )
+    limit: int = setting(
+        "Seconds for all of it with KVM; without, ten times as many", default=120
+    )
+    require_ssi: bool = setting("Whether the SSI service must be ready", default=True)
+    firmware_code: str = setting("UEFI firmware, its code", default="", file=True)
+    firmware_vars: str = setting("Template of its variables", default="", file=True)
+    qemu: str = setting("QEMU's program", default=QEMU)
+
+
+@operation(
+    result="boot-report",
+    tools=(QEMU, "qemu-img"),
+    files=("../guest", "../schemas"),
+)
+async def boot_verify(step: Step[BootSettings], disk: DiskImage) -> BootReport:
+    """
+    A directory: ``report.json`` (boot-report.schema.json), ``console.log``,
+    ``console.cast``. A machine that could not run gives a report as well.
+    """
+    checked(step.settings)
+    firmware = find_firmware(step.settings.firmware_code, step.settings.firmware_vars)
+    accelerator = await choose_accelerator(step, firmware)
+    outcome = await boot(step, disk, firmware, accelerator.name)
+    report = await report_on(step, disk, firmware, outcome, accelerator)
+    if failed_by_kvm(report, step.settings):
+        accelerator = Accelerator("tcg", report["reason"])
+        remember(accelerator, memo(step, firmware))
+        step.say(f"{accelerator.reason}: again without KVM")
+        outcome = await boot(step, disk, firmware, accelerator.name)
+        report = await report_on(step, disk, firmware, outcome, accelerator)
+    jsonschema.validate(report, schema("boot-report"))
+    text = json.dumps(report, indent=2, sort_keys=True) + "\n"
+    (step.out / "report.json").write_text(text)
+    if report["verdict"] == VM_FAILED:
+        step.unpinned()
+    step.say(" ".join(f"{report['verdict']} {report['reason']}".split()))
+    return BootReport(str(step.out))
+
+
+def checked(config: BootSettings) -> None:
+    """`UserError` if a value cannot be used"""
+    if config.accelerator not in ACCELERATORS:
+        raise UserError(
+            f"boot_verify: accelerator {config.accelerator!r} is not known",
+            remedy=f"one of {', '.join(ACCELERATORS)}",
+        )
+    for name, least in (("memory", 256), ("cpus", 1), ("limit", 1)):
+        if getattr(config, name) < least:
+            raise UserError(
+                f"boot_verify: {name} is {getattr(config, name)}",
+                remedy=f"at least {least}",
+            )
+
+
+def memo(step: Step, firmware: Firmware) -> Path:
+    """Where the answer about the accelerator is kept"""
+    return step.cache("accelerator") / memo_name(firmware, step.settings.qemu)
+
+
+async def choose_accelerator(step: Step, firmware: Firmware) -> Accelerator:
+    """What the settings say, or what works"""
+    wanted = step.settings.accelerator
+    if wanted != "auto":
+        return Accelerator(wanted, "set")
+    work, known = step.work / "probe", step.cache("accelerator")
+    found = await find_accelerator(firmware, work, known, step.settings.qemu)
+    step.say(f"accelerator {found.name}: {found.reason}")
+    return found
+
+
+def failed_by_kvm(report: Dict[str, Any], config: BootSettings) -> bool:
+    """Whether another attempt without KVM can tell more"""
+    by_kvm = report["accelerator"]["name"] == "kvm"
+    failed = report["verdict"] == VM_FAILED
+    return failed and by_kvm and config.accelerator == "auto"
+
+
+async def boot(
+    step: Step, disk: str, firmware: Firmware, accelerator: str
+) -> Outcome:
+    """One run, recorded in ``step.out``"""
+    work = step.work / accelerator
+    work.mkdir()
+    await step.run(*overlay_argv(disk, str(work / "disk.qcow2")))
+    await step.thread(shutil.copyfile, firmware.variables, work / "variables")
+    scale = SLOWER[accelerator]
+    machine = watched_machine(step.settings, firmware, accelerator)
+    step.out.mkdir(exist_ok=True)
+    log, cast = step.out / "console.log", step.out / "console.cast"
+    with open(log, "wb") as raw, open(cast, "w", encoding="utf-8") as file:
+        recording = Cast(file, title=Path(disk).name, timestamp=int(time.time()))
+
+        def record(data: bytes, seconds: float) -> None:
+            raw.write(data)
+            recording.feed(data, seconds)
+
+        plan = Plan(
+            overall=step.settings.limit * scale,
+            scale=scale,
+            on_stage=lambda *stage: step.say(progress(*stage)),
+            on_output=record,
+        )
+        outcome = await run_machine(machine, work, plan, step.settings.qemu)
+    note(step, outcome)
+    # Somebody who interrupts the build also ends QEMU: that is no verdict
+    signals.check()
+    return outcome
+
+
+def note(step: Step, outcome: Outcome) -> None:
+    """QEMU's own words into the step's log"""
+    with open(step.log, "a") as log:
+        log.write(f"# QEMU: {outcome.ending} {outcome.detail}\n{outcome.errors}\n")
+
+
+def watched_machine(
+    config: BootSettings, firmware: Firmware, accelerator: str
+) -> Machine:
+    """The machine which boots a disk and hears what the system reports"""
+    credentials = health_credentials(WAIT * SLOWER[accelerator])
+    return Machine(
+        accelerator=accelerator,
+        cpus=config.cpus,
+        memory=config.memory,
+        firmware_code=firmware.code,
+        firmware_variables="variables",
+        disk="disk.qcow2",
+        serial="serial",
+        qmp="qmp",
+        ports=((PORT, "health"),),
+        credentials=tuple(sorted(credentials.items())),
+        network="restricted",
+    )
+
+
+async def report_on(
+    step: Step,
+    disk: str,
+    firmware: Firmware,
+    outcome: Outcome,
+    accelerator: Accelerator,
+) -> Dict[str, Any]:
+    """The report about a run"""
+    digest, size = await step.thread(identity, step, disk)
+    firmware_digest = await step.thread(digest_of, Path(firmware.code))
+    return make_report(
+        outcome,
+        accelerator=accelerator._asdict(),
+        disk={"digest": digest, "name": Path(disk).name, "size": size},
+        versions={"firmware": firmware.code, "firmware_digest": firmware_digest},
+        require_ssi=step.settings.require_ssi,
+    )
+
+
+def identity(step: Step, disk: str) -> Tuple[str, int]:
+    """Digest and size of a disk; the store knows that of an artefact"""
+    path = Path(disk)
+    return step.store.object_digest(disk) or digest_of(path), path.stat().st_size

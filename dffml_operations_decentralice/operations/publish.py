@@ -1,0 +1,117 @@
+"""
+What a build leaves in the working directory
+
+``result`` links to a directory of the store with disk.qcow2, report.json, console.log
+and console.cast; ``os.lock.json`` is the lock. Both are replaced at once or not at all.
+"""
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from ..engine import Step, operation, setting, settings
+from ..errors import DoesNotBoot, UserError, VmError
+from ..types import (
+    BootReport,
+    DiskImage,
+    KernelLock,
+    PublishedResult,
+    Result,
+    UserspaceLock,
+)
+from .lock import VERSION, dump
+
+REPORT_FILES = ("report.json", "console.log", "console.cast")
+LAST_GOOD = ".last-good"  # suffix
+
+
+@operation
+async def collect_result(step: Step, disk: DiskImage, report: BootReport) -> Result:
+    """A directory of links to the disk and to all that tells whether it boots"""
+    step.out.mkdir()
+    (step.out / "disk.qcow2").symlink_to(f"../{Path(disk).name}")
+    for name in REPORT_FILES:
+        if Path(report, name).exists():
+            (step.out / name).symlink_to(f"../{Path(report).name}/{name}")
+    return Result(str(step.out))
+
+
+@settings
+class PublishSettings:
+    link: str = setting("Where to link the result", default="result")
+    lock: str = setting("Where to write the lock", default="os.lock.json")
+
+
+@operation(result="published.json", cached=False)
+async def publish_result(
+    step: Step[PublishSettings],
+    result: Result,
+    userspace_lock: UserspaceLock,
+    kernel_lock: KernelLock,
+) -> PublishedResult:
+    """
+    Link the result, write the lock; raises `DoesNotBoot` or `VmError` if so it is
+    """
+    link, lock = Path(step.settings.link), Path(step.settings.lock)
+    write_lock(lock, userspace_lock, kernel_lock)
+    replace_link(link, result)
+    step.store.keep(link.absolute())
+    report = json.loads(Path(result, "report.json").read_text())
+    judge(report, link)
+    said = {"result": str(link.absolute()), "verdict": report["verdict"]}
+    step.out.write_text(json.dumps(said) + "\n")
+    return PublishedResult(str(step.out))
+
+
+def write_lock(path: Path, userspace: str, kernel: str) -> None:
+    """Write ``os.lock.json``, if it says something else"""
+    text = dump(
+        {
+            "version": VERSION,
+            "userspace": json.loads(Path(userspace).read_text()),
+            "kernel": json.loads(Path(kernel).read_text()),
+        }
+    )
+    if path.exists() and path.read_text() == text:
+        return
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    os.replace(new, path)
+
+
+def replace_link(link: Path, target: str) -> None:
+    """Point the link at another result; the last one that boots is kept beside"""
+    if link.exists() and not link.is_symlink():
+        raise UserError(
+            f"{link} is there, and no result of ours",
+            remedy="move it away, or set another `link` for publish_result",
+        )
+    if verdict(link) == "boots" and verdict(Path(target)) != "boots":
+        if os.readlink(link) != target:
+            os.replace(link, link.with_name(link.name + LAST_GOOD))
+    digest = hashlib.sha256(str(link).encode()).hexdigest()[:8]
+    new = link.with_name(f".{link.name}.{digest}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    os.replace(new, link)
+
+
+def verdict(result: Path) -> str:
+    """The verdict in a result, empty if there is none"""
+    try:
+        return json.loads((result / "report.json").read_text())["verdict"]
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def judge(report: dict, link: Path) -> None:
+    """Raise what the verdict says"""
+    log = link / "console.log"
+    reason = report.get("reason") or report.get("state") or "no reason given"
+    remedy = report.get("remedy") or "see the console's log"
+    if report["verdict"] == "does-not-boot":
+        raise DoesNotBoot(f"the image does not boot: {reason}", remedy=remedy, log=log)
+    if report["verdict"] == "vm-failed":
+        raise VmError(
+            f"the virtual machine could not run: {reason}", remedy=remedy, log=log
+        )

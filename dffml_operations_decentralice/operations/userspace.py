@@ -1,0 +1,281 @@
+"""
+Userspace from Wolfi: solved and installed by apko, fetched and verified by us
+
+apko believes its cache and forgets owners. So each package is fetched here and checked
+against the lock, apko installs with an empty cache from those files alone, and the
+owners are set from what the packages say.
+"""
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import yaml
+
+from ..engine import Step, operation, setting, settings
+from ..engine.download import Download, fetch_all
+from ..errors import UserError
+from ..types import (
+    ToolsTree,
+    UserspaceLock,
+    UserspacePackages,
+    UserspaceRepository,
+    UserspaceTree,
+)
+from . import apk, apko
+from . import lock as lock_file
+from . import repository as repositories
+
+WOLFI = "https://packages.wolfi.dev/os"
+KEY = "wolfi-signing.rsa.pub"
+SETS = ("image", "tools")
+
+
+@settings
+class UserspaceRepositorySettings:
+    url: str = setting("Address of the repository", default=WOLFI)
+    key: str = setting(
+        "RSA key that signs its index, a file *.rsa.pub; empty: asked of the "
+        "repository's own server over TLS, and pinned by the lock from then on",
+        default="",
+        file=True,
+    )
+
+
+@operation(volatile=True)
+async def userspace_repository(
+    step: Step[UserspaceRepositorySettings],
+) -> UserspaceRepository:
+    """
+    Wolfi's repository and the key that signs its index
+
+    https://edu.chainguard.dev/open-source/wolfi/
+    """
+    url = step.settings.url.rstrip("/")
+    step.out.mkdir()
+    given = step.settings.key
+    if given and not given.endswith(".rsa.pub"):
+        raise UserError(
+            f"{given}: apko takes keys by files *.rsa.pub only",
+            remedy="rename the key as its repository names it",
+        )
+    source = str(Path(given).absolute()) if given else f"{url}/{KEY}"
+    name = source.rpartition("/")[2]
+    await fetch_all([Download(source, step.out / name)])
+    repositories.write(
+        step.out,
+        {
+            "variant": "",
+            "distribution": "Wolfi",
+            "repositories": [url],
+            "keys": [name],
+        },
+    )
+    return UserspaceRepository(str(step.out))
+
+
+@settings
+class UserspaceLockSettings:
+    packages: List[str] = setting("Packages of the image", default_factory=list)
+    tools: List[str] = setting(
+        "Packages of the tree whose programs build the image", default_factory=list
+    )
+    lock: str = setting("Lock file, used if there", default="os.lock.json", file=True)
+
+
+@operation(tools=("apko",), volatile=True)
+async def lock_userspace(
+    step: Step[UserspaceLockSettings], repository: UserspaceRepository
+) -> UserspaceLock:
+    """The exact packages: from the lock file if there is one, else solved by apko"""
+    wanted = step.settings
+    request = {
+        "image": sorted(set(wanted.packages)),
+        "tools": sorted(set(wanted.tools)),
+        "repositories": repositories.read(repository)["repositories"],
+        "keys": repositories.key_digests(repository),
+    }
+    found = lock_file.locked(wanted.lock, "userspace", request)
+    if found is None:
+        found = {"request": request}
+        for name in SETS:
+            directory = step.work / name
+            directory.mkdir()
+            config = configuration(directory, repository, request[name])
+            found[name] = await apko.lock(step, config, directory)
+    step.out.write_text(lock_file.dump(found))
+    return UserspaceLock(str(step.out))
+
+
+def configuration(
+    directory: Path, repository: str, packages: List[str]
+) -> Dict[str, Any]:
+    """
+    apko's configuration. Its text is part of apko's lock, so what depends on this
+    machine is behind links in the working directory.
+
+    https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
+    """
+    keys = repositories.keys(repository)
+    (directory / "repository").symlink_to(repository)
+    addresses = repositories.read(repository)["repositories"]
+    return {
+        "contents": {
+            "build_repositories": [
+                one if "://" in one else os.path.normpath(f"./repository/{one}")
+                for one in addresses
+            ],
+            # What the image itself would update from; apko fails without any
+            "runtime_repositories": [WOLFI],
+            "keyring": [f"./repository/{key.name}" for key in keys],
+            "packages": packages,
+        },
+        "archs": ["x86_64"],
+    }
+
+
+def packages_of(lock: Dict[str, Any], name: str) -> List[Dict[str, Any]]:
+    """The packages of a set in a lock: ``name``, ``version``, ``url``, ``checksum``…"""
+    return lock[name]["contents"]["packages"]
+
+
+def file_name(package: Dict[str, Any]) -> str:
+    """The name of a locked package's file; refuses one that is no plain name"""
+    name = f"{package['name']}-{package['version']}.apk"
+    if "/" in name or name.startswith("."):
+        raise UserError(
+            f"the lock names a package {name!r}", remedy=lock_file.ANEW
+        )
+    return name
+
+
+def address(repository: str, url: str) -> str:
+    """Where a package is: apko writes paths as `configuration` gave them to it"""
+    local = url[len("repository/") :] if url.startswith("repository/") else url
+    return repositories.resolve(repository, local)
+
+
+@operation
+async def fetch_userspace(
+    step: Step, repository: UserspaceRepository, lock: UserspaceLock
+) -> UserspacePackages:
+    """Every locked package, each checked against the hashes in the lock"""
+    content = json.loads(Path(lock).read_text())
+    wanted = {
+        file_name(one): one for name in SETS for one in packages_of(content, name)
+    }
+    step.out.mkdir()
+    step.say(f"{len(wanted)} packages")
+    await fetch_all(
+        Download(
+            source=address(repository, one["url"]),
+            target=step.out / name,
+        )
+        for name, one in sorted(wanted.items())
+    )
+    for name, one in sorted(wanted.items()):
+        await step.thread(
+            apk.verify,
+            step.out / name,
+            one["checksum"],
+            one["data"]["checksum"],
+        )
+    return UserspacePackages(str(step.out))
+
+
+@operation(tools=("apko", "tar"))
+async def install_userspace(
+    step: Step,
+    repository: UserspaceRepository,
+    lock: UserspaceLock,
+    packages: UserspacePackages,
+) -> UserspaceTree:
+    """The image's userspace, as installed: owners as the packages have them"""
+    await install(step, repository, lock, packages, "image")
+    return UserspaceTree(str(step.out))
+
+
+@operation(tools=("apko", "tar"))
+async def install_tools(
+    step: Step,
+    repository: UserspaceRepository,
+    lock: UserspaceLock,
+    packages: UserspacePackages,
+) -> ToolsTree:
+    """The tree whose programs build the image, so that the host's versions do not"""
+    await install(step, repository, lock, packages, "tools")
+    await step.thread(link_host_free, step.out)
+    return ToolsTree(str(step.out))
+
+
+def link_host_free(root: Path) -> None:
+    """Directories which a sandbox mounts over have to be there"""
+    for name in ("proc", "dev", "sys", "run", "tmp", "var/tmp"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+
+
+async def install(step: Step, repository, lock, packages, name: str) -> None:
+    """Install one set of a lock from the fetched files alone"""
+    content = json.loads(Path(lock).read_text())
+    directory = step.work / name
+    directory.mkdir()
+    (directory / "packages").symlink_to(packages)
+    config = configuration(directory, repository, content["request"][name])
+    mine = packages_of(content, name)
+    for one in mine:
+        one["url"] = f"packages/{file_name(one)}"
+    (directory / apko.CONFIG).write_text(yaml.safe_dump(config, sort_keys=True))
+    (directory / apko.LOCK).write_text(json.dumps(content[name]))
+    await apko.build(step, directory, step.out)
+    files = [Path(packages, file_name(one)) for one in mine]
+    changed = await step.thread(set_owners, step.out, files)
+    step.say(f"{len(mine)} packages, owners of {changed} files set")
+
+
+def accounts(root: Path, file: str) -> Dict[str, int]:
+    """Names and numbers of passwd or group"""
+    lines = (root / "etc" / file).read_text().splitlines()
+    fields = [line.split(":") for line in lines if line.count(":") >= 3]
+    return {one[0]: int(one[2]) for one in fields if one[2].isdigit()}
+
+
+def set_owners(root: Path, files: List[Path]) -> int:
+    """
+    Give what the packages' archives say is not root's to whom they say; the number of
+    files changed. Names count before numbers, which packagers may leave at 0.
+    """
+    users, groups = accounts(root, "passwd"), accounts(root, "group")
+    changed = 0
+    for path, member in foreign(files):
+        uid = users.get(member.uname, member.uid)
+        gid = groups.get(member.gname, member.gid)
+        target = root / path
+        if (uid, gid) == (0, 0) or not os.path.lexists(target):
+            continue
+        if not is_inside(root, target):
+            raise UserError(
+                f"a package's path leads out of the tree: {path}",
+                remedy="do not use this package",
+            )
+        mode = stat.S_IMODE(target.lstat().st_mode)
+        os.chown(target, uid, gid, follow_symlinks=False)
+        if not target.is_symlink():
+            target.chmod(mode)  # chown drops setuid and setgid
+        changed += 1
+    return changed
+
+
+def foreign(files: List[Path]) -> Iterator[Tuple[str, Any]]:
+    """Members of packages that belong to others than root"""
+    for file in files:
+        for member in apk.members(file):
+            if {member.uname, member.gname} - {"root", ""} or member.uid or member.gid:
+                yield member.path, member
+
+
+def is_inside(root: Path, target: Path) -> bool:
+    """Whether a path stays in a tree, its directories' links followed"""
+    parent = target.parent.resolve()
+    return parent == root.resolve() or root.resolve() in parent.parents
+

@@ -1,0 +1,299 @@
+"""
+Debian packages, verified by Debian's keys
+
+An apt root of our own serves any suite, from the archive that the host's own apt uses.
+apt checks the signature of InRelease, the hashes of the indexes and those of packages;
+nothing of the host's configuration, lists or dpkg database is read or written, but for
+the addresses and proxies. https://wiki.debian.org/SecureApt
+"""
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple
+
+from ...engine import Step
+from ...errors import (
+    CommandFailed,
+    DecentrAliceError,
+    NetworkError,
+    SignatureError,
+    SpaceError,
+    UserError,
+)
+from .deb import sha256
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"  # has the next release's too
+TARGETS = "$(ORIGIN)|$(RELEASE)|$(SITE)"
+SUITE = re.compile(r"[a-z][a-z0-9-]*")
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+ADDRESS = re.compile(r"(https?|file|copy):/\S+")
+
+CONFIGURATION = """Dir "{root}";
+Dir::Etc "etc";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "{root}/sources";
+Dir::Etc::trustedparts "/nonexistent";
+Dir::Log "{root}";
+Dir::State "{root}/state";
+Dir::State::lists "{root}/lists";
+Dir::State::status "{root}/status";
+Dir::Cache "{root}";
+Dir::Cache::archives "archives";
+APT::Architecture "amd64";
+APT::Architectures {{ "amd64"; }};
+APT::Install-Recommends "false";
+APT::Get::AllowUnauthenticated "false";
+APT::Update::Error-Mode "any";
+APT::Sandbox::User "root";
+Acquire::AllowInsecureRepositories "false";
+Acquire::ForceHash "SHA256";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Acquire::http::Timeout "30";
+Acquire::https::Timeout "30";
+Debug::NoLocking "true";
+"""
+FOLDERS = (
+    *("lists/partial", "archives/partial", "sources", "state"),
+    *("etc/apt.conf.d", "etc/preferences.d"),
+)
+
+SIGNATURE = re.compile(
+    r"NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|GPG error|is not signed|invalid signature"
+    r"|signatures couldn't be verified|signatures were invalid|Hash Sum mismatch"
+    r"|File has unexpected size|unauthenticated|Clearsigned file|is expired|not valid yet"
+)
+UNKNOWN = re.compile(
+    r"does not have a Release file|no longer has a Release file|Unable to locate package"
+    r"|Version '.*' for '.*' was not found|has no installation candidate"
+    r"|Couldn't find any package|unmet dependencies|Depends: .* but it"
+    r"|Malformed entry|404 +Not Found"
+)
+NETWORK = re.compile(
+    r"Could not (resolve|connect|handshake)|Cannot initiate|Connection (failed|timed out)"
+    r"|Unable to connect|Temporary failure|Failed to fetch|Some index files failed"
+    r"|Network is unreachable|Connection refused|Clearsigned"
+)
+
+
+class Addresses(NamedTuple):
+    """Where an archive is: its packages, and its security updates ('': nowhere)"""
+
+    archive: str
+    security: str
+
+
+class Package(NamedTuple):
+    """A package as apt names it, and as the list of what was fetched has it"""
+
+    uri: str
+    file: str
+    size: int
+    sha256: str
+
+
+def host_addresses(targets: str) -> Addresses:
+    """
+    Of apt's index targets (a line each: origin, release, site) Debian's archive and
+    that of its security updates. The origin is empty before the first `apt update`.
+    """
+    found = {}
+    for line in targets.splitlines():
+        origin, release, site = line.split("|", 2)
+        if origin in ("Debian", ""):
+            found.setdefault(release.endswith("-security"), site)
+    return Addresses(found.get(False, ""), found.get(True, ""))
+
+
+def sources(addresses: Addresses, suite: str) -> str:
+    """deb822 text for a suite, its updates and its security updates"""
+    wanted = [(addresses.archive, f"{suite} {suite}-updates")]
+    if addresses.security:
+        wanted.append((addresses.security, f"{suite}-security"))
+    stanzas = (
+        f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\n"
+        f"Signed-By: {KEYRING}\n"
+        for uri, suites in wanted
+    )
+    return "\n".join(stanzas)
+
+
+def status(assumed: Mapping[str, Iterable[str]]) -> str:
+    """
+    A dpkg status file in which packages (with what they provide) are installed. The
+    epoch: without it, packages with one of their own would be "upgraded".
+    """
+    return "".join(
+        f"Package: {name}\nStatus: install ok installed\nArchitecture: all\n"
+        "Multi-Arch: foreign\nVersion: 99:9999\nMaintainer: none <none@localhost>\n"
+        "Description: not wanted\n"
+        + (f"Provides: {', '.join(provides)}\n" if provides else "")
+        + "\n"
+        for name, provides in assumed.items()
+    )
+
+
+def proxies(dump: str) -> str:
+    """Of what `apt-config dump` prints the lines that say how to reach a server"""
+    kept = re.compile(r'Acquire::https?::(\S+::)?(Proxy|Proxy-Auto-Detect|CaInfo) ".+"')
+    return "".join(f"{line}\n" for line in dump.splitlines() if kept.match(line))
+
+
+def packages_of(uris: str) -> List[Package]:
+    """The packages that `apt-get --print-uris` names"""
+    line = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sum>\w+)")
+    return [
+        Package(match["uri"], match["file"], int(match["size"]), match["sum"])
+        for match in map(line.match, uris.splitlines())
+        if match
+    ]
+
+
+def record(package: Package) -> Dict[str, Any]:
+    """A package for the list of packages, by its file's name"""
+    name, version, _ = urllib.parse.unquote(package.file).rsplit("_", 2)
+    return {"package": name, "version": version, **package._asdict()}
+
+
+def checked(name: str, value: str, pattern: "re.Pattern[str]") -> str:
+    """A setting which must look like something; it lands in apt's own files"""
+    if not pattern.fullmatch(value):
+        raise UserError(
+            f"the setting {name!r} cannot be {value!r}",
+            remedy=f"{name} must match {pattern.pattern}",
+        )
+    return value
+
+
+def failure(said: str, log: Path) -> DecentrAliceError:
+    """What apt's messages mean, by who has to act"""
+    lines = re.findall(r"^(?:E|W|Err|  ): ?(.*)$|^( {2}\S.*)$", said, re.MULTILINE)
+    texts = [" ".join(filter(None, pair)).strip() for pair in lines] or [said.strip()]
+
+    def cause(pattern):
+        return next((text for text in texts if pattern.search(text)), None)
+
+    if re.search("No space left on device|don't have enough free space", said):
+        return SpaceError(
+            "the Debian packages do not fit on the file system of the store",
+            remedy="make room there, or set DECENTRALICE_STORE to another place",
+            log=log,
+        )
+    for pattern, kind, remedy in (
+        (
+            SIGNATURE,
+            SignatureError,
+            "nothing of it was used; try another `archive`, and check the host's clock",
+        ),
+        (UNKNOWN, UserError, "correct the settings `suite`, `packages` or `archive`"),
+        (
+            NETWORK,
+            NetworkError,
+            "check the network, or set `archive` to a Debian archive that answers",
+        ),
+    ):
+        text = cause(pattern)
+        if text:
+            return kind(f"apt: {text[:300]}", remedy=remedy, log=log)
+    return CommandFailed(f"apt-get failed: {texts[-1][:300]}", remedy="see the log", log=log)
+
+
+class Apt:
+    """An apt root below a step's work folder"""
+
+    def __init__(self, step: Step):
+        self.step = step
+        self.root = step.work / "apt"
+        self.env = {
+            "APT_CONFIG": str(self.root / "apt.conf"),
+            "DEBIAN_FRONTEND": "noninteractive",
+        }
+
+    async def prepare(
+        self, suite: str, given: Addresses, assumed: Mapping[str, Iterable[str]]
+    ) -> Addresses:
+        """Make the root for a suite; the addresses that it uses"""
+        checked("suite", suite, SUITE)
+        addresses = await self._addresses(given)
+        dump = await self.step.run("apt-config", "dump")
+        for folder in FOLDERS:
+            (self.root / folder).mkdir(parents=True)
+        files = {
+            "sources/debian.sources": sources(addresses, suite),
+            "status": status(assumed),
+            "apt.conf": CONFIGURATION.format(root=self.root) + proxies(dump),
+        }
+        for name, text in files.items():
+            (self.root / name).write_text(text)
+        return addresses
+
+    async def _addresses(self, given: Addresses) -> Addresses:
+        for name, value in given._asdict().items():
+            if value:
+                checked(name, value, ADDRESS)
+        if given.archive:
+            return given
+        argv = ("indextargets", "--format", TARGETS, "Created-By: Packages")
+        found = host_addresses(await self.step.run("apt-get", *argv))
+        if not found.archive:
+            raise UserError(
+                "the host's apt knows no archive of Debian",
+                remedy="set `archive` (and `security`) to the address of one",
+            )
+        return Addresses(found.archive, given.security or found.security)
+
+    async def get(self, *argv: str) -> str:
+        """Run apt-get in this root"""
+        start = self.step.log.stat().st_size
+        try:
+            return await self.step.run("apt-get", "-q", "-y", *argv, env=self.env)
+        except CommandFailed as error:
+            with open(self.step.log, "rb") as log:
+                log.seek(start)
+                said = log.read().decode("utf-8", "replace")
+            raise failure(said, self.step.log) from error
+
+    async def fetch(self, names: List[str], folder: Path) -> List[Package]:
+        """
+        Download packages, and all that they need and is not taken for installed, into
+        a new folder. Each file's hash is compared once more with the verified index's.
+        """
+        await self.get("update")
+        install = ("-o", "Dpkg::Use-Pty=0", "install", *names)
+        packages = packages_of(await self.get("--print-uris", *install))
+        total = sum(package.size for package in packages)
+        self.step.say(f"{len(packages)} packages, {total / 1e6:.1f} MB")
+        await self.get("--download-only", *install)
+        folder.mkdir()
+        for package in packages:
+            (self.root / "archives" / package.file).rename(folder / package.file)
+        await self.step.thread(verify, folder, packages)
+        return sorted(packages, key=lambda package: package.file)
+
+
+def verify(folder: Path, packages: Iterable[Package]) -> None:
+    """Refuse a folder in which a file is not what Debian's index says"""
+    for package in packages:
+        if sha256(folder / package.file) != package.sha256:
+            raise SignatureError(
+                f"{package.file} does not have the hash that Debian's index gives",
+                remedy="fetch it again; if it stays so, use another `archive`",
+            )
+
+
+def write_list(folder: Path, packages: Iterable[Package], **more: Any) -> None:
+    """``debs.json``: what is in the folder, from where, with which hash"""
+    document = {**more, "packages": [record(package) for package in packages]}
+    text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    (folder / "debs.json").write_text(text)
+
+
+def read_list(folder: Path) -> Dict[str, Any]:
+    """``debs.json``, after a comparison of the files with it"""
+    document = json.loads((folder / "debs.json").read_text())
+    names = Package._fields
+    verify(folder, (Package(*map(one.get, names)) for one in document["packages"]))
+    return document

@@ -1,0 +1,9 @@
+"""JSON Schemas of the documents that this package writes, draft 2020-12"""
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+
+def schema(name: str) -> Dict[str, Any]:
+    """The schema of a document, by name: ``boot-report``"""
+    return json.loads((Path(__file__).parent / f"{name}.schema.json").read_text())

@@ -1,0 +1,39 @@
+"""
+What flows from operation to operation: absolute paths of artefacts in the store
+
+An artefact is an immutable file or directory. Its layout is told where it is made.
+"""
+from typing import NewType
+
+# Wolfi's side
+UserspaceRepository = NewType("UserspaceRepository", str)
+UserspaceLock = NewType("UserspaceLock", str)
+UserspacePackages = NewType("UserspacePackages", str)
+UserspaceTree = NewType("UserspaceTree", str)
+ToolsTree = NewType("ToolsTree", str)
+
+# Fedora's side
+KernelRepository = NewType("KernelRepository", str)
+KernelLock = NewType("KernelLock", str)
+KernelRpms = NewType("KernelRpms", str)
+InitrdRpms = NewType("InitrdRpms", str)
+FedoraTree = NewType("FedoraTree", str)
+KernelModules = NewType("KernelModules", str)
+Initrd = NewType("Initrd", str)
+
+# The service
+SsiServiceProgram = NewType("SsiServiceProgram", str)
+SsiServicePackage = NewType("SsiServicePackage", str)
+SsiServiceTree = NewType("SsiServiceTree", str)
+
+# The image
+OsRelease = NewType("OsRelease", str)
+UnifiedKernelImage = NewType("UnifiedKernelImage", str)
+RootTree = NewType("RootTree", str)
+PartitionTable = NewType("PartitionTable", str)
+RootFileSystem = NewType("RootFileSystem", str)
+EspFileSystem = NewType("EspFileSystem", str)
+DiskImage = NewType("DiskImage", str)
+BootReport = NewType("BootReport", str)
+Result = NewType("Result", str)
+PublishedResult = NewType("PublishedResult", str)

@@ -1,0 +1,253 @@
+"""
+One run of a machine: what happens first of all that can end it
+
+QEMU connects to sockets which are listened on before it starts, so not a byte is lost:
+the serial console, QMP (https://www.qemu.org/docs/master/interop/qmp-spec.html), and
+the port by which the system reports on itself.
+"""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, AsyncIterator, Callable, Dict, List, Mapping, Optional
+
+from qemu.qmp import QMPClient, QMPError
+
+from ..engine import commands, sandbox
+from .console import Console
+from .qemu import QEMU, Machine, qemu_argv
+from .signs import LIMITS, ORDER, POWER_OFF, PROBE, REPORT
+
+SETTLE = 1.0  # seconds for what follows a failure: a panic's trace, the end of a line
+DRAIN = 2.0  # seconds for what is under way when QEMU ends
+SLOWER = {"kvm": 1, "tcg": 10}  # limits are for KVM
+
+# How a run ends: said by the guest, by us, by QEMU
+POWERED_OFF, RESET = "powered-off", "reset"
+FAILURE, STAGE_LIMIT, OVERALL_LIMIT = "failure", "stage-limit", "overall-limit"
+REACHED = "reached"
+KILLED, EXITED, INTERNAL_ERROR = "killed", "exited", "internal-error"
+
+
+@dataclass
+class Outcome:
+    """What came of a run"""
+
+    ending: str
+    detail: str
+    console: Console
+    seconds: float
+    document: Optional[bytes] = None  # what the system reported, whole
+    errors: str = ""  # what QEMU said
+    qemu: str = ""  # its version
+    status: Optional[int] = None  # its exit status, if it ended by itself
+
+
+@dataclass
+class Plan:
+    """What a run is to be stopped by, and who is told"""
+
+    overall: float = 600.0  # seconds
+    scale: float = 1.0  # of the stages' limits
+    until: str = ""  # a stage that is enough
+    on_stage: Callable[[str, float], None] = lambda name, seconds: None
+    on_output: Callable[[bytes, float], None] = lambda data, seconds: None
+    limits: Mapping[str, float] = field(default_factory=lambda: LIMITS)
+
+
+@contextlib.asynccontextmanager
+async def launched(
+    argv: List[str], work: Path, log: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A command of the host that runs in ``work`` as long as the block"""
+    words = [commands.find_tool(argv[0]), *argv[1:]]
+    words = sandbox.host_argv(commands.find_tool("bwrap"), words, work)
+    async with commands.start(words, env=commands.environment(work), log=log) as it:
+        yield it
+
+
+async def run_machine(
+    machine: Machine, work: Path, plan: Plan, qemu: str = QEMU
+) -> Outcome:
+    """
+    Run a machine whose ``serial``, ``qmp`` and ports are names of sockets in ``work``.
+    Nothing of it is left; what it did wrong is told, not raised.
+    """
+    session = Session(machine, plan)
+    log = work / "qemu.log"
+    log.write_bytes(b"")
+    async with contextlib.AsyncExitStack() as stack:
+        await session.listen(work, stack)
+        session.begin()
+        process = await stack.enter_async_context(
+            launched(qemu_argv(machine, qemu), work, log)
+        )
+        outcome = await session.follow(process)
+    outcome.errors = log.read_text(errors="replace").strip()
+    return outcome
+
+
+class Session:
+    """Brings together what happens on the sockets, with the process and in time"""
+
+    def __init__(self, machine: Machine, plan: Plan):
+        self.machine, self.plan = machine, plan
+        self.console = Console(on_stage=self._staged)
+        self.ended: asyncio.Future = asyncio.get_running_loop().create_future()
+        self.document = b""
+        self.version = ""
+        self._tasks: List[asyncio.Task] = []
+        self._readers: List[asyncio.Task] = []
+        self._deadline: Optional[asyncio.TimerHandle] = None
+        self._failed = False
+
+    async def listen(self, work: Path, stack: contextlib.AsyncExitStack) -> None:
+        """Open the sockets"""
+        # A socket's path has at most 107 bytes, that of a store may have more
+        descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, descriptor)
+        here = f"/proc/self/fd/{descriptor}"
+        self.qmp = QMPClient("vm")
+        await self.qmp.start_server(f"{here}/{self.machine.qmp}")
+        stack.push_async_callback(self._close)
+        await self._serve(f"{here}/{self.machine.serial}", self._serial, stack)
+        for _name, path in self.machine.ports:
+            await self._serve(f"{here}/{path}", self._port, stack)
+
+    async def _serve(self, path: str, reader, stack) -> None:
+        def connected(stream, _writer):
+            self._readers.append(asyncio.ensure_future(reader(stream)))
+
+        server = await asyncio.start_unix_server(connected, path)
+        stack.callback(server.close)
+
+    def begin(self) -> None:
+        """The clock starts"""
+        loop = asyncio.get_running_loop()
+        self.started = time.monotonic()
+        loop.call_later(self.plan.overall, self.end, OVERALL_LIMIT, "")
+        self._await_stage()
+
+    def end(self, how: str, detail: str = "") -> None:
+        """The first one counts"""
+        if not self.ended.done():
+            self.ended.set_result((how, detail))
+
+    async def follow(self, process: asyncio.subprocess.Process) -> Outcome:
+        """Until the end, whatever it is"""
+        self._tasks += [
+            asyncio.ensure_future(self._monitor()),
+            asyncio.ensure_future(self._wait(process)),
+        ]
+        how, detail = await self.ended
+        if how in (POWERED_OFF, RESET, KILLED, EXITED):
+            # It ends by itself: take in what it still has to say
+            await asyncio.wait({self._tasks[1]}, timeout=DRAIN)
+            if self._readers:
+                await asyncio.wait(self._readers, timeout=DRAIN)
+        return Outcome(
+            ending=how,
+            detail=detail,
+            console=self.console,
+            seconds=round(self.now, 2),
+            document=self.document if self.document.endswith(b"\n") else None,
+            qemu=self.version,
+            status=process.returncode,
+        )
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self.started
+
+    async def _serial(self, stream: asyncio.StreamReader) -> None:
+        while True:
+            data = await stream.read(65536)
+            if not data:
+                return
+            self.plan.on_output(data, self.now)
+            self.console.feed(data, self.now)
+            if self.console.failure and not self._failed:
+                self._failed = True
+                loop = asyncio.get_running_loop()
+                loop.call_later(SETTLE, self.end, FAILURE, "")
+
+    async def _port(self, stream: asyncio.StreamReader) -> None:
+        while True:
+            data = await stream.read(65536)
+            if not data:
+                return
+            self.document += data
+            if data.endswith(b"\n"):
+                self.console.reach(REPORT, self.now)
+
+    async def _monitor(self) -> None:
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self.qmp.accept()
+            version = (await self.qmp.execute("query-version"))["qemu"]
+            self.version = "{major}.{minor}.{micro}".format(**version)
+            async for event in self.qmp.events:
+                await self._event(event["event"], event.get("data") or {})
+
+    async def _event(self, name: str, data: Dict[str, Any]) -> None:
+        if name == "SHUTDOWN":
+            reason = data.get("reason", "")
+            ending = POWERED_OFF if data.get("guest") else KILLED
+            if reason == "guest-reset":
+                ending = RESET
+            if ending == POWERED_OFF:
+                self.console.reach(POWER_OFF, self.now)
+            self.end(ending, reason)
+        elif name == "STOP":
+            status = (await self.qmp.execute("query-status"))["status"]
+            if status not in ("running", "shutdown"):
+                self.end(INTERNAL_ERROR, f"QEMU stopped the machine: {status}")
+        elif name == "VSERPORT_CHANGE" and data.get("open"):
+            self.console.reach(PROBE, self.now)
+
+    async def _wait(self, process: asyncio.subprocess.Process) -> None:
+        status = await process.wait()
+        if status == 0 and not self.ended.done():
+            # What QMP has to say about an orderly end may be under way
+            await asyncio.wait({self.ended}, timeout=DRAIN)
+        # bwrap tells of a signal as shells do
+        signalled = status - 128 if status > 128 else -status
+        if signalled > 0 and status != 255:
+            self.end(KILLED, f"QEMU was ended by signal {signalled}")
+        self.end(EXITED, f"QEMU exited with {status}")
+
+    def _staged(self, name: str, seconds: float) -> None:
+        self.plan.on_stage(name, seconds)
+        if name == self.plan.until:
+            self.end(REACHED, name)
+        self._await_stage()
+
+    def _await_stage(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+        stage = next_stage(self.console.stages)
+        if stage and not self.ended.done():
+            limit = self.plan.limits[stage] * self.plan.scale
+            detail = f"stage {stage} was not reached within {limit:g} s"
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(limit, self.end, STAGE_LIMIT, detail)
+
+    async def _close(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+        pending = [*self._tasks, *self._readers]
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self.qmp.disconnect()
+
+
+def next_stage(stages: Mapping[str, float]) -> str:
+    """The stage to wait for: that after the furthest one, which need not be the last"""
+    reached = [ORDER.index(name) for name in stages if name in ORDER]
+    following = max(reached, default=-1) + 1
+    return ORDER[following] if following < len(ORDER) else ""
