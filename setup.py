@@ -1,3 +1,4 @@
+import os
 import pathlib
 import shutil
 from typing import Dict
@@ -26,6 +27,10 @@ class BuildPy(build_py):
         for target, source in self._extra().items():
             pathlib.Path(target).parent.mkdir(parents=True, exist_ok=True)
             self.copy_file(source, target, preserve_mode=False)
+
+    def get_package_dir(self, package):
+        # Without "./" in front, for which no file of MANIFEST.in is package data
+        return os.path.normpath(super().get_package_dir(package))
 
     def get_outputs(self, include_bytecode=True):
         return [*super().get_outputs(include_bytecode), *self._extra()]

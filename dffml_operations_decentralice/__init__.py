@@ -6,3 +6,5 @@ nothing may be imported here.
 """
 
 from .version import VERSION as __version__
+
+__all__ = ["__version__"]

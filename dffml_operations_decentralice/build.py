@@ -4,6 +4,7 @@ A flow with its overlays, checked before any work, and run
 Overlays are YAML flows merged as ``dffml dataflow merge`` does: given first, so that
 what they say wins; lists append.
 """
+import asyncio
 import json
 import os
 import time
@@ -19,8 +20,9 @@ from . import flows
 from .engine.operation import UPDATE
 from .engine.settings import validated
 from .engine.store import Store, default_root
-from .errors import DecentrAliceError, UserError
+from .errors import DecentrAliceError, NetworkError, UserError
 
+PROBE = 15.0  # seconds that an upstream has to answer
 BASE = "os_decentralice.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 0.1 s less
 
@@ -97,14 +99,13 @@ async def run(flow: DataFlow, *, update: bool = False) -> Dict[str, Any]:
     if update:
         os.environ[UPDATE] = str(time.time())
     try:
-        async for _, results in MemoryOrchestrator.run(flow, []):
-            return results
+        [(_, results)] = [found async for found in MemoryOrchestrator.run(flow, [])]
+        return results
     except Exception as error:
         ours = cause(error)
         if ours is None:
             raise
         raise ours from None
-    raise AssertionError("a flow has one context")
 
 
 async def build(
@@ -139,6 +140,33 @@ async def boot(disk: Path, overlays: Sequence[str] = (), persist: bool = False) 
     settings = merged(overlays)["configs"].get("boot_verify", {})
     configured = boot_verify.action.configured(settings)
     return await boot_interactive(existing(disk), configured, persist=persist)
+
+
+async def upstreams() -> List[str]:
+    """What the upstreams answer; `NetworkError` if one of them does not"""
+    import aiohttp
+
+    from .operations.kernel import METALINK
+    from .operations.userspace import WOLFI
+
+    lines = []
+    limits = aiohttp.ClientTimeout(total=PROBE)
+    addresses = [
+        f"{WOLFI}/x86_64/APKINDEX.tar.gz",
+        f"{METALINK}?arch=x86_64&repo=fedora-44",
+    ]
+    async with aiohttp.ClientSession(timeout=limits, trust_env=True) as session:
+        for address in addresses:
+            try:
+                async with session.get(address) as reply:
+                    reply.raise_for_status()
+            except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+                raise NetworkError(
+                    f"{address}: {error or type(error).__name__}",
+                    remedy="the overlay `mirror` needs nothing but Debian's archive",
+                ) from error
+            lines.append(f"{address} answers")
+    return lines
 
 
 def existing(disk: Path) -> Path:

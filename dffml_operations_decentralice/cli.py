@@ -137,6 +137,17 @@ class Doctor(Command):
         return CMDOutputOverride
 
 
+class Upstreams(Command):
+    """Whether Wolfi and Fedora answer; fails if one does not"""
+
+    async def answer(self, monitor) -> Any:
+        from . import build
+
+        for line in await build.upstreams():
+            print(line, file=sys.stderr)
+        return CMDOutputOverride
+
+
 class DecentrAlice(CMD):
     """Build OS DecentrAlice, and prove that it boots"""
 
@@ -144,6 +155,7 @@ class DecentrAlice(CMD):
     verify = Verify
     boot = Boot
     doctor = Doctor
+    upstreams = Upstreams
 
 
 def become_root_of_a_namespace() -> None:

@@ -96,7 +96,22 @@ FinishTimestampMonotonic
     printf '}\n'
 }
 
-# Prints "running" or "degraded"; what it is after the limit, `report` tells
-timeout "$limit" systemctl is-system-running --wait > /dev/null 2>&1
+settle() { # until the boot is done, or the limit
+    end=$(($(uptime_seconds) + limit))
+    while [ "$(uptime_seconds)" -lt $end ]; do
+        # In slices: a signal of systemd that gets lost would be waited for in vain
+        case $(timeout 20 systemctl is-system-running --wait 2> /dev/null) in
+        '' | initializing | starting) ;;
+        *) return ;;
+        esac
+    done
+}
+
+uptime_seconds() {
+    read -r up _ < /proc/uptime
+    echo "${up%.*}"
+}
+
+settle
 report > "$port"
 systemctl poweroff --no-block

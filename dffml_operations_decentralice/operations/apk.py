@@ -16,7 +16,7 @@ import io
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import SignatureError, UserError
 
@@ -67,7 +67,8 @@ def members(path: Path) -> Iterator[Member]:
                 entry = tar.next()
                 if entry is None:
                     break
-                tar.members.clear()  # else it keeps all of them
+                # else it keeps all of them
+                tar.members.clear()  # type: ignore[attr-defined]
                 if _relative(entry.name):
                     yield _member(entry)
 
@@ -112,14 +113,16 @@ def _hexadecimal(checksum: str) -> str:
 
 def _control(file: BinaryIO) -> Control:
     """Read the control member, past a signature"""
-    start, raw_end, unpacked = 0, *_gunzip(file, 0)
+    start = 0
+    end, unpacked = _gunzip(file, start)
     if _first_name(unpacked).startswith(".SIGN."):
-        start, raw_end, unpacked = raw_end, *_gunzip(file, raw_end)
+        start = end
+        end, unpacked = _gunzip(file, start)
     file.seek(start)
-    return Control(file.read(raw_end - start), unpacked, raw_end)
+    return Control(file.read(end - start), unpacked, end)
 
 
-def _gunzip(file: BinaryIO, start: int) -> Any:
+def _gunzip(file: BinaryIO, start: int) -> Tuple[int, bytes]:
     """The end of the gzip member at ``start``, and what is in it"""
     file.seek(start)
     unpacker, unpacked, packed = zlib.decompressobj(GZIP), bytearray(), 0

@@ -238,6 +238,12 @@ CASES = [
         "correct the name in the package list, or add the repository that has it",
     ),
     Case(
+        r"must provide at least one repository",
+        UserError,
+        "no repository of packages is configured",
+        "name at least one repository, and its key",
+    ),
+    Case(
         r"has conflicting file:? (?P<what>[^\n]+)",
         UserError,
         "two packages have the same file {what}",

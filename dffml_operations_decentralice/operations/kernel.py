@@ -34,7 +34,7 @@ RPMDB = "/usr/lib/sysimage/rpm"
 VERIFY_ALL = ("--define", "_pkgverify_level all")  # else an unsigned RPM passes
 INTO_IMAGE = re.compile(r"kernel(-|$)|linux-firmware|.*-firmware$")
 SCRIPTLET_FAILED = re.compile(r"scriptlet failed|Error in .* scriptlet")
-DRACUT_FAILED = re.compile(r"ERROR|FAILED|Failed to|No such file or directory")
+DRACUT_FAILED = re.compile(r"ERROR|FAILED|Failed to")
 SOLVER_ERRORS = {
     "MarkingError": UserError,
     "MarkingErrors": UserError,

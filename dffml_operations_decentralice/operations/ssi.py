@@ -87,6 +87,7 @@ async def build_ssi_service(step: Step[SsiServiceSettings]) -> SsiServiceProgram
     step.out.mkdir()
     os.rename(program, step.out / NAME)
     (step.out / "modules.json").write_text(pretty(info))
+    return SsiServiceProgram(str(step.out))
 
 
 @operation(tools=("nfpm", "melange", "openssl"), files=("ssi_service",))
@@ -120,9 +121,10 @@ async def package_ssi_service(
     public = step.out / f"{KEY}.pub"
     await step.run("openssl", "rsa", "-in", key, "-pubout", "-out", public)
     (step.out / "repository.json").write_text(pretty(REPOSITORY))
+    return SsiServicePackage(str(step.out))
 
 
-@operation(tools=("apko",))
+@operation(tools=("apko", "tar"))
 async def install_ssi_service(step: Step, package: SsiServicePackage) -> SsiServiceTree:
     """
     Install the package with apko: ``root/`` has its files and, as
@@ -138,11 +140,12 @@ async def install_ssi_service(step: Step, package: SsiServicePackage) -> SsiServ
     checksums = entry["checksum"], entry["data"]["checksum"]
     await step.thread(apk.verify, file, *checksums)
     await apko.build(step, directory, root)
-    own = {member.path for member in await step.thread(list, apk.members(file))}
+    own = await step.thread(paths_of, file)
     await step.thread(prune, root, own | {DATABASE})
     told = {name: entry[name] for name in ("name", "version", "checksum")}
     told["data"] = entry["data"]["checksum"]
     (step.out / "apk.json").write_text(pretty(told))
+    return SsiServiceTree(str(step.out))
 
 
 # Of a repository as the userspace's is: where it is and who signs it
@@ -160,7 +163,7 @@ APKO = {
 
 
 def go_environment(cache: Path, goproxy: str, caller: Any) -> Dict[str, str]:
-    """The variables of a build which depends on nothing but the sources and Go itself"""
+    """The variables of a build which depends on nothing but the sources and Go"""
     passed = {name: caller[name] for name in GO_ENVIRONMENT if name in caller}
     return {
         **passed,
@@ -324,7 +327,7 @@ def nfpm_config(version: str, contents: List, key: Path, epoch: int) -> Dict[str
 
 
 def sbom_path(version: str) -> str:
-    """Where apko looks for a package's bill of materials, to merge it into the image's"""
+    """Where apko looks for what a package is made of, for the image's SBOM"""
     return f"var/lib/db/sbom/{NAME}-{version}-r{RELEASE}.spdx.json"
 
 
@@ -390,6 +393,11 @@ def _spdx_package(ident: str, name: str, version: str, locator: str) -> Dict[str
 def purl(path: str, version: str) -> str:
     """https://github.com/package-url/purl-spec/blob/main/types-doc/golang-definition.md"""
     return f"pkg:golang/{quote(path.lower())}@{quote(version, safe='')}"
+
+
+def paths_of(file: Path) -> Set[str]:
+    """What a package installs"""
+    return {member.path for member in apk.members(file)}
 
 
 def prune(root: Path, keep: Set[str]) -> None:

@@ -23,6 +23,8 @@ from .qemu import QEMU, Machine, qemu_argv
 from .signs import LIMITS, ORDER, POWER_OFF, PROBE, REPORT
 
 SETTLE = 1.0  # seconds for what follows a failure: a panic's trace, the end of a line
+HEARTBEAT = 1.0  # seconds between questions for the machine's status
+UNANSWERED = 60.0  # seconds after which QEMU is taken for hung
 DRAIN = 2.0  # seconds for what is under way when QEMU ends
 SLOWER = {"kvm": 1, "tcg": 10}  # limits are for KVM
 
@@ -189,8 +191,23 @@ class Session:
             await self.qmp.accept()
             version = (await self.qmp.execute("query-version"))["qemu"]
             self.version = "{major}.{minor}.{micro}".format(**version)
+            self._tasks.append(asyncio.ensure_future(self._heartbeat()))
             async for event in self.qmp.events:
                 await self._event(event["event"], event.get("data") or {})
+
+    async def _heartbeat(self) -> None:
+        """Ask how it is: a QEMU that hangs sends no event"""
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            try:
+                await asyncio.wait_for(self._status(), UNANSWERED)
+            except asyncio.TimeoutError:
+                self.end(INTERNAL_ERROR, "QEMU does not answer")
+
+    async def _status(self) -> None:
+        status = (await self.qmp.execute("query-status"))["status"]
+        if status not in ("running", "shutdown"):
+            self.end(INTERNAL_ERROR, f"QEMU stopped the machine: {status}")
 
     async def _event(self, name: str, data: Dict[str, Any]) -> None:
         if name == "SHUTDOWN":
@@ -202,9 +219,7 @@ class Session:
                 self.console.reach(POWER_OFF, self.now)
             self.end(ending, reason)
         elif name == "STOP":
-            status = (await self.qmp.execute("query-status"))["status"]
-            if status not in ("running", "shutdown"):
-                self.end(INTERNAL_ERROR, f"QEMU stopped the machine: {status}")
+            await self._status()
         elif name == "VSERPORT_CHANGE" and data.get("open"):
             self.console.reach(PROBE, self.now)
 

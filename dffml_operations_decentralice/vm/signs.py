@@ -151,7 +151,7 @@ FAILURES: Tuple[Failure, ...] = (
     ),
     _failure(
         "freeze",
-        r"systemd\[1\]: Freezing execution|^!!!!!! .*(?:[Ff]reezing|[Ff]ailed)",
+        r"systemd\[1\]: Freezing execution|^\[!!!!!!\] ",
         "PID 1 crashed or could not begin, and froze",
         f"{LOGS}: systemd says what it missed",
     ),

@@ -14,9 +14,13 @@ import (
 const shipped = "../../files/ssi_service/etc/ssi-service/config.toml"
 
 func bolt(option any) config.ServicesConfig {
+	return withOption(storage.BoltDBFilePathOption, option)
+}
+
+func withOption(id storage.OptionKey, option any) config.ServicesConfig {
 	return config.ServicesConfig{
 		StorageProvider: "bolt",
-		StorageOptions:  []storage.Option{{ID: storage.BoltDBFilePathOption, Option: option}},
+		StorageOptions:  []storage.Option{{ID: id, Option: option}},
 	}
 }
 
@@ -40,10 +44,10 @@ func TestDatabasePath(t *testing.T) {
 		"empty":           {bolt(""), "no storage_option"},
 		"not a string":    {bolt(7), "no storage_option"},
 		"nothing":         {bolt(nil), "no storage_option"},
-		"other option id": {config.ServicesConfig{StorageProvider: "bolt", StorageOptions: []storage.Option{{ID: "x", Option: "y"}}}, "no storage_option"},
+		"other option id": {withOption("x", "y"), "no storage_option"},
 	}
 	for name, test := range rejected {
-		if path, err := databasePath(test.services); err == nil || !strings.Contains(err.Error(), test.message) {
+		if path, err := databasePath(test.services); !says(err, test.message) {
 			t.Errorf("%s: got %q, %v", name, path, err)
 		}
 	}
@@ -97,7 +101,7 @@ func TestLoadConfigRejects(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := load(t, path); err == nil || !strings.Contains(err.Error(), test.message) {
+		if _, err := load(t, path); !says(err, test.message) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

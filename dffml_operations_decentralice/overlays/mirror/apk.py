@@ -1,8 +1,8 @@
 """
 Packages in apk's second format, as Wolfi's are
 
-Three gzip members, each a tar archive: the signature, ``.PKGINFO``, the files. Files carry
-their SHA-1 in PAX headers; ``.PKGINFO`` has the SHA-256 of the third member.
+Three gzip members, each a tar archive: the signature, ``.PKGINFO``, the files. These
+carry their SHA-1 in PAX headers; ``.PKGINFO`` has the SHA-256 of the third member.
 https://wiki.alpinelinux.org/wiki/Apk_spec
 """
 from __future__ import annotations
@@ -13,45 +13,17 @@ import io
 import json
 import re
 import tarfile
-import urllib.parse
 import zlib
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Set, Tuple
+from typing import Any, BinaryIO, Dict, Iterable, List, Set, cast
 
 from . import own
-from .deb import Deb, Member, chosen, members, unusable
-from .layout import WOLFI
+from .deb import Member
 
 ARCH = "x86_64"
 LEVEL = 1  # of gzip: 6 takes three times as long, and saves a tenth
-BASE = "wolfi-baselayout"  # every package needs it: it brings the links of the layout
 EPOCH = own.EPOCH
 GZIP = 31  # zlib's window bits for a gzip member
-
-# There for dpkg's sake only (maintainer scripts, configuration questions), or replaced
-# by packages of ours: apt takes them for installed. With what else they provide.
-ASSUMED: Dict[str, Tuple[str, ...]] = {
-    **dict.fromkeys(
-        (
-            *("adduser", "base-files", "base-passwd", "bsdutils", "dpkg", "gpgv"),
-            *("init-system-helpers", "install-info", "libpam-runtime", "lsb-base"),
-            *("linux-sysctl-defaults", "media-types", "netbase", "perl", "perl-base"),
-            *("runit-helper", "sensible-utils", "sqv", "tzdata", "ucf"),
-        ),
-        (),
-    ),
-    "debconf": ("debconf-2.0",),
-}
-# What a program needs in practice and Debian has by being essential, or by alternatives
-ALSO: Dict[str, List[str]] = {
-    "bash": ["dash"],
-    "systemd": ["systemd-sysv"],
-    "systemd-boot": ["systemd-boot-efi"],
-}
-ALTERNATIVES = {  # what update-alternatives would make
-    "debianutils": {"usr/bin/which": "which.debianutils"},
-    "mawk": {"usr/bin/awk": "mawk"},
-}
 
 
 @dataclasses.dataclass
@@ -72,102 +44,24 @@ class Meta:
         return f"{self.name}-{self.version}.apk"
 
 
-def apk_version(version: str) -> str:
-    """
-    A version of Debian's in apk's grammar: upstream's leading dotted number; all other
-    numbers, three digits each, are the release. Not order-preserving across ``~``.
-    """
-    upstream = re.sub(r"^\d+:", "", version)
-    leading = re.match(r"\d+(\.\d+)*", upstream)
-    if leading is None:
-        raise ValueError(f"{version!r} does not begin with a number")
-    rest = map(int, re.findall(r"\d+", upstream[leading.end() :]))
-    digits = "".join(f"{number:03d}" for number in rest)[:15]
-    return f"{leading[0]}-r{int(digits or '0')}"
-
-
-def meta_of(deb: Deb, provider: Dict[str, str], suite: str) -> Meta:
-    """What a package of Debian's is as one of Wolfi's"""
-    try:
-        version = apk_version(deb.version)
-    except ValueError as error:
-        raise unusable(deb.name, f"the version {error}") from None
-    depends = {
-        provider[relation.name]
-        for relation in chosen(deb, provider, wanted)
-        if relation.name in provider
-    }
-    depends.update(name for name in ALSO.get(deb.name, ()) if name in provider)
-    quoted = urllib.parse.quote(deb.version, safe=":")
-    arch = deb.fields.get("Architecture", "amd64")
-    return Meta(
-        name=deb.name,
-        version=version,
-        description=f"{deb.summary} [Debian {deb.version}]",
-        origin=deb.fields.get("Source", deb.name).split()[0],
-        depends=sorted({*depends, BASE} - {deb.name}),
-        url=deb.fields.get("Homepage", "https://www.debian.org/"),
-        purl=f"pkg:deb/debian/{deb.name}@{quoted}?arch={arch}&distro={suite}",
-    )
-
-
-def wanted(name: str) -> bool:
-    """Whether a dependency is one on a package, not on what dpkg needs"""
-    provided = {name for names in ASSUMED.values() for name in names}
-    return name not in ASSUMED and name not in provided
-
-
-def members_of(deb: Deb) -> List[Member]:
-    """
-    The package's files in Wolfi's layout. Merging sbin into bin makes twins
-    (usr/sbin/ip -> usr/bin/ip): the file wins over the link.
-    """
-    found: Dict[str, Member] = {}
-    for info, content in members(deb):
-        path = info.name
-        if not WOLFI.keeps(path):
-            continue
-        info.name = WOLFI.path(path)
-        if info.issym():
-            info.linkname = WOLFI.target(path, info.linkname)
-        elif info.islnk():
-            info.linkname = WOLFI.path(info.linkname)
-        known = found.get(info.name)
-        if known is None or (known.info.issym() and not info.issym()):
-            found[info.name] = Member(info, content.read() if content else None)
-    for path, to in ALTERNATIVES.get(deb.name, {}).items():
-        found[path] = own.link(path, to)
-    return list(found.values())
-
-
-def certificates(deb: Deb) -> Member:
-    """What update-ca-certificates makes of Debian's package of that name"""
-    texts = {
-        info.name: content.read().rstrip() + b"\n"
-        for info, content in members(deb)
-        if content and info.name.endswith(".crt")
-    }
-    bundle = b"".join(texts[name] for name in sorted(texts))
-    return own.file("etc/ssl/certs/ca-certificates.crt", bundle)
-
-
 def write(folder: Path, meta: Meta, found: Iterable[Member]) -> Set[str]:
     """
-    Write an unsigned package; return the paths that it owns. apko's SBOM names a package
-    only if it brings a document of its own.
+    Write an unsigned package; return the paths that it owns. apko's SBOM names only
+    packages that bring a document of their own.
     """
     sbom = f"var/lib/db/sbom/{meta.name}-{meta.version}.spdx.json"
     text = json.dumps(spdx(meta), sort_keys=True).encode()
     entries = [*found, own.file(sbom, text)]
     data = _Gzip()
-    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as tar:  # type: ignore
+    file = cast(BinaryIO, data)
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for entry in with_parents(entries):
             _add(tar, entry)
     packed = data.finish()
     control = pkginfo(meta, data.size, hashlib.sha256(packed).hexdigest())
-    with open(folder / meta.file, "wb") as file:
-        file.write(_segment(".PKGINFO", control.encode()))
-        file.write(packed)
+    with open(folder / meta.file, "wb") as out:
+        out.write(_segment(".PKGINFO", control.encode()))
+        out.write(packed)
     return {entry.info.name for entry in entries if not entry.info.isdir()}
 
 
@@ -176,10 +70,9 @@ def with_parents(entries: List[Member]) -> List[Member]:
     names = {entry.info.name for entry in entries}
     parents = {str(parent) for name in names for parent in Path(name).parents}
     missing = map(own.directory, sorted(parents - names - {"."}))
-    return sorted(
-        [*missing, *entries],
-        key=lambda one: (not one.info.isdir(), one.info.name if one.info.isdir() else ""),
-    )
+    directories = [one for one in entries if one.info.isdir()]
+    others = [one for one in entries if not one.info.isdir()]
+    return sorted([*missing, *directories], key=lambda one: one.info.name) + others
 
 
 def pkginfo(meta: Meta, size: int, datahash: str) -> str:
@@ -203,7 +96,8 @@ def pkginfo(meta: Meta, size: int, datahash: str) -> str:
 def spdx(meta: Meta) -> Dict[str, Any]:
     """The package's own SPDX document. https://spdx.github.io/spdx-spec/v2.3/"""
     ident = "SPDXRef-Package-" + re.sub(r"[^\w.-]", "-", f"{meta.name}-{meta.version}")
-    namespace = f"{meta.name}-{meta.version}-{hashlib.sha256(meta.purl.encode()).hexdigest()}"
+    unique = hashlib.sha256(meta.purl.encode()).hexdigest()
+    namespace = f"{meta.name}-{meta.version}-{unique}"
     package: Dict[str, Any] = {
         "SPDXID": ident,
         "name": meta.name,
@@ -263,8 +157,9 @@ class _Gzip:
 def _add(tar: tarfile.TarFile, entry: Member) -> None:
     info, data = entry
     summed = info.linkname.encode() if info.issym() else data
-    digest = {} if summed is None else {"APK-TOOLS.checksum.SHA1": hashlib.sha1(summed).hexdigest()}
-    info.pax_headers = {**info.pax_headers, **digest}
+    if summed is not None:
+        digest = hashlib.sha1(summed).hexdigest()
+        info.pax_headers = {**info.pax_headers, "APK-TOOLS.checksum.SHA1": digest}
     info.uname, info.gname = info.uname or "root", info.gname or "root"
     info.mtime = int(info.mtime)
     tar.addfile(info, io.BytesIO(data) if data is not None else None)

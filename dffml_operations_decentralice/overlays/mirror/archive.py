@@ -8,27 +8,19 @@ the addresses and proxies. https://wiki.debian.org/SecureApt
 """
 from __future__ import annotations
 
-import json
 import re
-import urllib.parse
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple
 
 from ...engine import Step
-from ...errors import (
-    CommandFailed,
-    DecentrAliceError,
-    NetworkError,
-    SignatureError,
-    SpaceError,
-    UserError,
-)
-from .deb import sha256
+from ...errors import CommandFailed, UserError
+from .apt_failure import failure
+from .fetched import Package, packages_of, verify
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"  # has the next release's too
 TARGETS = "$(ORIGIN)|$(RELEASE)|$(SITE)"
 SUITE = re.compile(r"[a-z][a-z0-9-]*")
-PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]*[a-z0-9+]")  # apt removes "name-"
 ADDRESS = re.compile(r"(https?|file|copy):/\S+")
 
 CONFIGURATION = """Dir "{root}";
@@ -61,24 +53,6 @@ FOLDERS = (
     *("etc/apt.conf.d", "etc/preferences.d"),
 )
 
-SIGNATURE = re.compile(
-    r"NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|GPG error|is not signed|invalid signature"
-    r"|signatures couldn't be verified|signatures were invalid|Hash Sum mismatch"
-    r"|File has unexpected size|unauthenticated|Clearsigned file|is expired|not valid yet"
-)
-UNKNOWN = re.compile(
-    r"does not have a Release file|no longer has a Release file|Unable to locate package"
-    r"|Version '.*' for '.*' was not found|has no installation candidate"
-    r"|Couldn't find any package|unmet dependencies|Depends: .* but it"
-    r"|Malformed entry|404 +Not Found"
-)
-NETWORK = re.compile(
-    r"Could not (resolve|connect|handshake)|Cannot initiate|Connection (failed|timed out)"
-    r"|Unable to connect|Temporary failure|Failed to fetch|Some index files failed"
-    r"|Network is unreachable|Connection refused|Clearsigned"
-)
-
-
 class Addresses(NamedTuple):
     """Where an archive is: its packages, and its security updates ('': nowhere)"""
 
@@ -86,21 +60,12 @@ class Addresses(NamedTuple):
     security: str
 
 
-class Package(NamedTuple):
-    """A package as apt names it, and as the list of what was fetched has it"""
-
-    uri: str
-    file: str
-    size: int
-    sha256: str
-
-
 def host_addresses(targets: str) -> Addresses:
     """
     Of apt's index targets (a line each: origin, release, site) Debian's archive and
     that of its security updates. The origin is empty before the first `apt update`.
     """
-    found = {}
+    found: Dict[bool, str] = {}
     for line in targets.splitlines():
         origin, release, site = line.split("|", 2)
         if origin in ("Debian", ""):
@@ -142,22 +107,6 @@ def proxies(dump: str) -> str:
     return "".join(f"{line}\n" for line in dump.splitlines() if kept.match(line))
 
 
-def packages_of(uris: str) -> List[Package]:
-    """The packages that `apt-get --print-uris` names"""
-    line = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sum>\w+)")
-    return [
-        Package(match["uri"], match["file"], int(match["size"]), match["sum"])
-        for match in map(line.match, uris.splitlines())
-        if match
-    ]
-
-
-def record(package: Package) -> Dict[str, Any]:
-    """A package for the list of packages, by its file's name"""
-    name, version, _ = urllib.parse.unquote(package.file).rsplit("_", 2)
-    return {"package": name, "version": version, **package._asdict()}
-
-
 def checked(name: str, value: str, pattern: "re.Pattern[str]") -> str:
     """A setting which must look like something; it lands in apt's own files"""
     if not pattern.fullmatch(value):
@@ -166,39 +115,6 @@ def checked(name: str, value: str, pattern: "re.Pattern[str]") -> str:
             remedy=f"{name} must match {pattern.pattern}",
         )
     return value
-
-
-def failure(said: str, log: Path) -> DecentrAliceError:
-    """What apt's messages mean, by who has to act"""
-    lines = re.findall(r"^(?:E|W|Err|  ): ?(.*)$|^( {2}\S.*)$", said, re.MULTILINE)
-    texts = [" ".join(filter(None, pair)).strip() for pair in lines] or [said.strip()]
-
-    def cause(pattern):
-        return next((text for text in texts if pattern.search(text)), None)
-
-    if re.search("No space left on device|don't have enough free space", said):
-        return SpaceError(
-            "the Debian packages do not fit on the file system of the store",
-            remedy="make room there, or set DECENTRALICE_STORE to another place",
-            log=log,
-        )
-    for pattern, kind, remedy in (
-        (
-            SIGNATURE,
-            SignatureError,
-            "nothing of it was used; try another `archive`, and check the host's clock",
-        ),
-        (UNKNOWN, UserError, "correct the settings `suite`, `packages` or `archive`"),
-        (
-            NETWORK,
-            NetworkError,
-            "check the network, or set `archive` to a Debian archive that answers",
-        ),
-    ):
-        text = cause(pattern)
-        if text:
-            return kind(f"apt: {text[:300]}", remedy=remedy, log=log)
-    return CommandFailed(f"apt-get failed: {texts[-1][:300]}", remedy="see the log", log=log)
 
 
 class Apt:
@@ -272,28 +188,3 @@ class Apt:
             (self.root / "archives" / package.file).rename(folder / package.file)
         await self.step.thread(verify, folder, packages)
         return sorted(packages, key=lambda package: package.file)
-
-
-def verify(folder: Path, packages: Iterable[Package]) -> None:
-    """Refuse a folder in which a file is not what Debian's index says"""
-    for package in packages:
-        if sha256(folder / package.file) != package.sha256:
-            raise SignatureError(
-                f"{package.file} does not have the hash that Debian's index gives",
-                remedy="fetch it again; if it stays so, use another `archive`",
-            )
-
-
-def write_list(folder: Path, packages: Iterable[Package], **more: Any) -> None:
-    """``debs.json``: what is in the folder, from where, with which hash"""
-    document = {**more, "packages": [record(package) for package in packages]}
-    text = json.dumps(document, indent=1, sort_keys=True) + "\n"
-    (folder / "debs.json").write_text(text)
-
-
-def read_list(folder: Path) -> Dict[str, Any]:
-    """``debs.json``, after a comparison of the files with it"""
-    document = json.loads((folder / "debs.json").read_text())
-    names = Package._fields
-    verify(folder, (Package(*map(one.get, names)) for one in document["packages"]))
-    return document

@@ -7,8 +7,10 @@ https://manpages.debian.org/deb.5, https://manpages.debian.org/deb-control.5
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import io
+import lzma
 import re
 import tarfile
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import (
     NamedTuple,
     Optional,
     Tuple,
+    cast,
 )
 
 from ...errors import UserError
@@ -30,6 +33,11 @@ from ...errors import UserError
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER = 60  # bytes: name 16, time 12, uid 6, gid 6, mode 8, size 10, magic 2
 BLOCK = 1 << 20
+STREAM = 1 << 15  # bytes that tarfile asks for at once
+PACKED: Dict[bytes, Callable[[BinaryIO], object]] = {
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x1f\x8b": gzip.open,
+}
 
 RELATION = re.compile(
     r"\s*([a-z0-9][\w.+-]*)(?::\w+)?\s*(?:\(\s*(<<|<=|=|>=|>>)\s*([^)\s]+)\s*\))?"
@@ -67,6 +75,10 @@ class Deb:
     @property
     def version(self) -> str:
         return self.fields["Version"]
+
+    @property
+    def architecture(self) -> str:
+        return self.fields.get("Architecture", "amd64")
 
     @property
     def summary(self) -> str:
@@ -142,7 +154,8 @@ def members(deb: Deb) -> Iterator[Tuple[tarfile.TarInfo, Optional[BinaryIO]]]:
             elif not (info.isdir() or info.issym() or info.isfile()):
                 raise unusable(deb.name, f"{info.name} is no file, link or directory")
             if info.name:
-                yield info, tar.extractfile(info) if info.isfile() else None  # type: ignore
+                content = tar.extractfile(info) if info.isfile() else None
+                yield info, cast(Optional[BinaryIO], content)
 
 
 def inside(name: str, package: str) -> str:
@@ -163,9 +176,20 @@ def unpacked(file: BinaryIO, prefix: str, path: Path) -> tarfile.TarFile:
             raise unusable(path.name, f"it has no {prefix}")
         size = int(header[48:58])
         if header[:16].decode("ascii").strip().startswith(prefix):
-            content = io.BytesIO(file.read(size))
-            return tarfile.open(fileobj=content, mode="r|*", bufsize=BLOCK)
+            content = decompressed(file.read(size), path)
+            return tarfile.open(fileobj=content, mode="r|", bufsize=STREAM)
         file.seek(size + size % 2, io.SEEK_CUR)
+
+
+def decompressed(data: bytes, path: Path) -> BinaryIO:
+    """
+    What a member holds, as a stream. Not by tarfile itself, whose streams copy all that
+    is decompressed and not yet read at every read.
+    """
+    for magic, opener in PACKED.items():
+        if data.startswith(magic):
+            return cast(BinaryIO, opener(io.BytesIO(data)))
+    raise unusable(path.name, "it is packed neither by xz nor by gzip")
 
 
 def sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Set
 
 from ...errors import UserError
-from . import rpm
+from . import fedora, rpm
 from .deb import Deb, unusable
 from .rpm import Staged
 
@@ -24,8 +24,8 @@ INDEXES = (
     *("alias", "alias.bin", "builtin.alias.bin", "builtin.bin", "dep", "dep.bin"),
     *("devname", "softdep", "symbols", "symbols.bin"),
 )
-# kernel-modules-core: what a VM or a plain PC needs to find, measure and mount its root;
-# what these need comes with them
+# kernel-modules-core: what a VM or a plain PC needs to find, measure and mount its
+# root; what these need comes with them
 CORE = re.compile(
     r"/kernel/(drivers/(virtio|block/(virtio_blk|loop|nbd|zram)|nvme|ata"
     r"|scsi/(sd_mod|sr_mod|scsi_mod|virtio_scsi|vmw_pvscsi|hv_storvsc)"
@@ -122,7 +122,7 @@ def parts(release: str, version: str) -> List[Part]:
             "kernel-core",
             "The Linux kernel",
             ["filesystem", modules_core, "/bin/sh", *install],
-            [core, uname, kernel, f"kernel-x86_64 = {rpm.evr_text(version)}"],
+            [core, uname, kernel, f"kernel-x86_64 = {fedora.evr_text(version)}"],
         ),
         Part(
             "kernel-modules-core",
@@ -175,8 +175,8 @@ def configs(deb: Deb, folder: Path, scripts: Dict[str, Path]) -> List[Dict[str, 
 
 def moved(entry: Staged, release: str) -> Staged:
     """
-    The image goes beside its modules; Fedora's kernel packages say /lib/modules, through
-    the link that ``filesystem`` has.
+    The image goes beside its modules; Fedora's kernel packages say /lib/modules,
+    through the link that ``filesystem`` has.
     """
     for name, mode in BOOT.items():
         if entry.path == f"boot/{name}-{release}":

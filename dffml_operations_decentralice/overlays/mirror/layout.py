@@ -1,8 +1,8 @@
 """
 Where a distribution keeps its files: paths of Debian's packages, rewritten
 
-Both have merged ``/usr``; Wolfi's is merged further (``sbin`` into ``bin``, ``lib64`` into
-``lib``). Packages own no directory that the base layout's links replace.
+Both have merged ``/usr``; Wolfi's is merged further (``sbin`` into ``bin``, ``lib64``
+into ``lib``). Packages own no directory that the base layout's links replace.
 https://systemd.io/THE_CASE_FOR_THE_USR_MERGE
 """
 from __future__ import annotations
@@ -61,8 +61,8 @@ WOLFI = Layout(
         r"usr/share/(man|info|locale|lintian|bash-completion|zsh|fish|bug|doc-base|menu"
         r"|perl5|pixmaps|apport|debconf|gdb|polkit-1)(/|$)"
         r"|usr/share/doc/(?!.*/copyright$)|usr/lib/(tmpfiles\.d/debian|init)(/|$)"
-        r"|etc/(cron\.|init\.d|init/|default/(dbus|nss)|modules-load\.d/modules\.conf$|rmt$)"
-        r"|.*\.pyc$"
+        r"|etc/(cron\.|init\.d|init/|default/(dbus|nss)|rmt$)"
+        r"|etc/modules-load\.d/modules\.conf$|.*\.pyc$"
     ),
 )
 FEDORA = Layout(
@@ -97,7 +97,8 @@ class Claims:
         for path in paths:
             owner = self.owner.setdefault(path, package)
             if owner != package:
-                self.conflicts.append(f"/{path} ({' and '.join(sorted({owner, package}))})")
+                both = " and ".join(sorted((owner, package)))
+                self.conflicts.append(f"/{path} ({both})")
 
     def check(self) -> None:
         """Raise if two packages own the same path"""

@@ -9,7 +9,7 @@ from typing import List, NewType
 
 from ...engine import Step, operation, setting, settings
 from ...types import KernelRepository, UserspaceRepository
-from . import apk, archive, kernel, kernelspace, rpm, userspace
+from . import apk_repository, archive, fedora, fetched, kernel, rpm_repository, wolfi
 
 DebianUserspace = NewType("DebianUserspace", str)
 DebianKernel = NewType("DebianKernel", str)
@@ -29,8 +29,8 @@ TOOLS = (
 DRACUT = (
     "bash coreutils sed grep findutils gawk tar gzip xz-utils zstd cpio util-linux"
     " util-linux-extra mount login passwd procps hostname libc-bin systemd"
-    " systemd-sysv udev dbus kmod libkmod2 dracut-core e2fsprogs dosfstools kbd iproute2 less"
-    " libtss2-esys-3.0.2-0 libtss2-rc0 libtss2-mu0 libtss2-tcti-device0"
+    " systemd-sysv udev dbus kmod libkmod2 dracut-core e2fsprogs dosfstools kbd"
+    " iproute2 less libtss2-esys-3.0.2-0 libtss2-rc0 libtss2-mu0 libtss2-tcti-device0"
     " libcryptsetup12"
 )
 
@@ -71,9 +71,9 @@ async def fetch_debian_userspace(
         archive.checked("packages", name, archive.PACKAGE)
     apt = archive.Apt(step)
     given = archive.Addresses(wanted.archive, wanted.security)
-    await apt.prepare(wanted.suite, given, apk.ASSUMED)
+    await apt.prepare(wanted.suite, given, wolfi.ASSUMED)
     packages = await apt.fetch(wanted.packages, step.out)
-    archive.write_list(step.out, packages, suite=wanted.suite)
+    fetched.write_list(step.out, packages, suite=wanted.suite)
     return DebianUserspace(str(step.out))
 
 
@@ -89,7 +89,7 @@ async def mirror_userspace_repository(
     A signed repository of Wolfi's format: ``repository.json``, the public key, and
     ``x86_64/`` with ``APKINDEX.tar.gz``. https://wiki.alpinelinux.org/wiki/Apk_spec
     """
-    await userspace.build(step, Path(debs), step.out)
+    await apk_repository.build(step, Path(debs), step.out)
     return UserspaceRepository(str(step.out))
 
 
@@ -134,10 +134,10 @@ async def fetch_debian_kernel(step: Step[DebianKernelSettings]) -> DebianKernel:
     image = kernel.meta_package(wanted.flavour, wanted.kernel_version)
     apt = archive.Apt(step)
     given = archive.Addresses(wanted.archive, wanted.security)
-    await apt.prepare(wanted.suite, given, rpm.ASSUMED)
+    await apt.prepare(wanted.suite, given, fedora.ASSUMED)
     packages = await apt.fetch([image, *wanted.packages], step.out)
-    found = kernel.image_of(archive.record(package) for package in packages)
-    archive.write_list(step.out, packages, suite=wanted.suite, kernel=found)
+    found = kernel.image_of(fetched.record(package) for package in packages)
+    fetched.write_list(step.out, packages, suite=wanted.suite, kernel=found)
     return DebianKernel(str(step.out))
 
 
@@ -149,7 +149,7 @@ async def fetch_debian_kernel(step: Step[DebianKernelSettings]) -> DebianKernel:
 async def mirror_kernel_repository(step: Step, debs: DebianKernel) -> KernelRepository:
     """
     A signed repository of Fedora's format: ``repository.json``, the public key,
-    ``Packages/`` and ``repodata/``. https://docs.fedoraproject.org/en-US/quick-docs/repositories
+    ``Packages/`` and ``repodata/``. https://createrepo-c.readthedocs.io
     """
-    await kernelspace.build(step, Path(debs), step.out)
+    await rpm_repository.build(step, Path(debs), step.out)
     return KernelRepository(str(step.out))

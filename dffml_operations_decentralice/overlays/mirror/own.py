@@ -12,7 +12,7 @@ import dataclasses
 import json
 import tarfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List
 
 from .deb import Member
 
@@ -112,14 +112,3 @@ def usable(own: Iterable[Own], names: Iterable[str]) -> List[Own]:
         if len(kept) == len(candidates):
             return kept
         candidates = kept
-
-
-def groups(text: str) -> Dict[str, int]:
-    """Numbers of the names in a passwd(5) or group(5) file"""
-    lines = (line.split(":") for line in text.splitlines())
-    return {line[0]: int(line[2]) for line in lines if len(line) > 2}
-
-
-def find(own: Iterable[Own], name: str) -> Optional[Own]:
-    """The package of a name"""
-    return next((one for one in own if one.name == name), None)

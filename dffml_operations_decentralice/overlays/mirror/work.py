@@ -18,7 +18,7 @@ QUIET = 2.0  # seconds between two lines of progress
 async def each(
     step: Step, what: str, items: Sequence[T], work: Callable[[T], Awaitable[R]]
 ) -> List[R]:
-    """The results of ``work`` for all items, in their order; the first error ends all"""
+    """The results of ``work`` for all items, in order; the first error ends all"""
     gate = asyncio.Semaphore(WORKERS)
     done, said = 0, time.monotonic()
 

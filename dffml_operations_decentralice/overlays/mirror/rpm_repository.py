@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from ...engine import Step
-from . import archive, deb, kernel, keys, own, rpm
+from . import deb, fedora, fetched, kernel, keys, own, rpm
 from .layout import Claims
 from .work import WORKERS, each
 
@@ -21,7 +21,7 @@ GUEST = "/tmp/packages"  # where the sandbox of rpmsign has them
 
 async def build(step: Step, folder: Path, out: Path) -> None:
     """The repository of the Debian packages in a folder"""
-    listed = await step.thread(archive.read_list, folder)
+    listed = await step.thread(fetched.read_list, folder)
     secret = await keys.rpm_key(step)
     out.mkdir()
     scripts = _scripts(step, listed["kernel"]["release"])
@@ -64,15 +64,20 @@ async def _configs(
 ) -> List[Dict[str, Any]]:
     """Stage every package; what nfpm shall make of them"""
     files = step.files / FILES
-    fedora = json.loads((files / "names.json").read_text())
-    debs = await step.thread(_read_all, folder, listed)
+    called = json.loads((files / "names.json").read_text())
+    debs = await step.thread(fetched.read_all, folder, listed)
     image = next(one for one in debs if one.name == listed["kernel"]["package"])
     # linux-image-amd64 and the like only name the newest
     others = [one for one in debs if not one.name.startswith("linux-image-")]
     provider = deb.provider_of(others)
     ours = own.usable(own.packages(files), provider)
-    common = _common(ours)
-    names = rpm.names_of(others, provider, fedora, [one.name for one in ours])
+    common = frozenset(
+        member.info.name
+        for package in ours
+        if package.name == "filesystem"
+        for member in package.members
+    )
+    names = fedora.names_of(others, provider, called, [one.name for one in ours])
     stage = step.work / "stage"
 
     async def convert(one: deb.Deb) -> List[Dict[str, Any]]:
@@ -91,25 +96,18 @@ async def _configs(
     return made
 
 
-def _read_all(folder: Path, listed: Dict[str, Any]) -> List[deb.Deb]:
-    return [deb.read(folder / one["file"]) for one in listed["packages"]]
-
-
-def _common(ours: List[own.Own]) -> "frozenset[str]":
-    """What ``filesystem`` owns"""
-    base = own.find(ours, "filesystem")
-    return frozenset(member.info.name for member in base.members) if base else frozenset()
-
-
 def package_configs(
-    one: deb.Deb, staged: List[rpm.Staged], names: rpm.Names, scripts: Dict[str, Path]
+    one: deb.Deb,
+    staged: List[rpm.Staged],
+    names: fedora.Names,
+    scripts: Dict[str, Path],
 ) -> List[Dict[str, Any]]:
     """A package of Debian's, and those that Fedora splits from it"""
-    name, arch = names.rpm(one.name), one.fields.get("Architecture", "amd64")
+    name, arch = names.rpm(one.name), one.architecture
     conffiles = (rpm.FEDORA.path(path.lstrip("/")) for path in one.configuration)
     configuration = frozenset(f"/{path}" for path in conffiles)
     found = []
-    for package, paths, sub in rpm.SPLITS:
+    for package, paths, sub in fedora.SPLITS:
         if package == one.name:
             apart = [e for e in staged if paths.match(e.path) and e.kind != "dir"]
             staged = [entry for entry in staged if entry not in apart]
@@ -120,7 +118,7 @@ def package_configs(
                     arch,
                     [rpm.content(entry, configuration) for entry in apart],
                     description=f"{sub}, split from {package}",
-                    depends=[f"{name} = {rpm.evr_text(one.version)}"],
+                    depends=[f"{name} = {fedora.evr_text(one.version)}"],
                 )
             )
     main = rpm.config(
@@ -130,8 +128,8 @@ def package_configs(
         [rpm.content(entry, configuration) for entry in staged],
         description=one.fields.get("Description", name),
         homepage=one.fields.get("Homepage", ""),
-        depends=rpm.requires(one, names),
-        provides=rpm.provides(one, names),
+        depends=fedora.requires(one, names),
+        provides=fedora.provides(one, names),
         posttrans=scripts.get(name),
     )
     return [main, *found]

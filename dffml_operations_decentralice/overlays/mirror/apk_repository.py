@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from ...engine import Step
-from . import apk, archive, deb, keys, own
+from . import apk, deb, fetched, keys, own, wolfi
 from .layout import Claims
 from .work import each
 
@@ -15,11 +15,11 @@ KEY = "mirror.rsa.pub"
 
 async def build(step: Step, folder: Path, out: Path) -> None:
     """The repository of the Debian packages in a folder"""
-    listed = await step.thread(archive.read_list, folder)
+    listed = await step.thread(fetched.read_list, folder)
     key = await keys.apk_key(step)
     repository = out / apk.ARCH
     repository.mkdir(parents=True)
-    debs = await step.thread(_read_all, folder, listed)
+    debs = await step.thread(fetched.read_all, folder, listed)
     await _convert(step, debs, listed["suite"], repository)
     await _sign(step, repository, key)
     (out / KEY).write_bytes(key.with_name(KEY).read_bytes())
@@ -37,17 +37,13 @@ def describe(suite: str) -> Dict[str, Any]:
     }
 
 
-def _read_all(folder: Path, listed: Dict[str, Any]) -> List[deb.Deb]:
-    return [deb.read(folder / one["file"]) for one in listed["packages"]]
-
-
 async def _convert(step: Step, debs: List[deb.Deb], suite: str, folder: Path) -> None:
     provider = deb.provider_of(debs)
     claims = Claims()
 
     async def convert(one: deb.Deb) -> None:
-        meta = apk.meta_of(one, provider, suite)
-        members = await step.thread(apk.members_of, one)
+        meta = wolfi.meta_of(one, provider, suite)
+        members = await step.thread(wolfi.members_of, one)
         claims.add(meta.name, await step.thread(apk.write, folder, meta, members))
 
     ours = own.usable(own.packages(step.files / "mirror/userspace"), provider)
@@ -57,7 +53,7 @@ async def _convert(step: Step, debs: List[deb.Deb], suite: str, folder: Path) ->
     bundle = next((one for one in debs if one.name == "ca-certificates"), None)
     for package in ours:
         if package.name == "ca-certificates-bundle" and bundle:
-            package.members.append(await step.thread(apk.certificates, bundle))
+            package.members.append(await step.thread(wolfi.certificates, bundle))
         meta = apk.Meta(
             name=package.name,
             version=f"{package.version}-r0",
