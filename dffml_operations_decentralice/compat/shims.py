@@ -23,7 +23,7 @@ def dataclass(cls: Optional[type] = None, **options: Any) -> Any:
     if cls is None:
         return functools.partial(dataclass, **options)
     for name, annotation in getattr(cls, "__annotations__", {}).items():
-        value = cls.__dict__.get(name)
+        value: Any = cls.__dict__.get(name)
         if "ClassVar" in str(annotation):
             continue
         if not isinstance(value, dataclasses.Field):

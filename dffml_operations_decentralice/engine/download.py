@@ -104,6 +104,7 @@ async def _get(session, download: Download) -> None:
             mode = "ab" if reply.status == 206 else "wb"
             with open(part, mode) as file:
                 async for block in reply.content.iter_chunked(BLOCK):
+                    signals.check()
                     file.write(block)
     except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
         raise _Again(str(error) or type(error).__name__) from error

@@ -28,11 +28,13 @@ from pathlib import Path
 from typing import Any, AsyncIterator, Dict, Iterator, Optional, Set
 
 from ..errors import SpaceError, UserError
+from . import signals
 from .digest import DIGEST_LENGTH, digest_of, sha256
 
 FOLDERS = ("objects", "actions", "latest", "cache", "logs", "roots", "tmp")
 LOCK = "lock"  # in each directory below tmp: held as long as its process lives
 _swept: Set[Path] = set()  # once a process is enough
+HOUR = 3600.0  # seconds
 POLL = 0.2  # seconds between looks at another process's lock; nothing tells
 
 
@@ -76,9 +78,9 @@ class Store:
     def find(self, key: str) -> Optional[Dict[str, Any]]:
         """The action of a key, with the ``path`` of its result, if it is there"""
         action = _read(self.root / "actions" / f"{key}.json")
-        if action is None:
+        if action is None or not {"object", "made"} <= set(action):
             return None
-        path = self.root / "objects" / action["object"]
+        path = self.root / "objects" / str(action["object"])
         return {**action, "path": str(path)} if path.exists() else None
 
     def last(self, name: str) -> Optional[Dict[str, Any]]:
@@ -90,11 +92,19 @@ class Store:
         """
         Of two builds which need the same action the second waits, and finds it done
         """
-        with open(self.root / "tmp" / f"{key}.lock", "w") as lock:
-            while not _try_lock(lock):
-                await asyncio.sleep(POLL)
-            yield
-            os.unlink(lock.name)
+        path = self.root / "tmp" / f"{key}.lock"
+        while True:
+            with open(path, "w") as lock:
+                while not _try_lock(lock):
+                    signals.check()
+                    await asyncio.sleep(POLL)
+                if not _is_at(lock, path):
+                    continue  # whom it waited for has removed it
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
 
     @contextlib.contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
@@ -103,7 +113,7 @@ class Store:
             path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root / "tmp"))
             lock = open(path / LOCK, "w")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        with lock:
+        with lock, _space(self.root):
             try:
                 yield path
             finally:
@@ -161,20 +171,15 @@ class Store:
                 raise
 
     def _sweep(self) -> None:
-        """Remove what killed processes left: directories whose lock nobody holds"""
+        """Remove what killed processes left"""
         if self.root in _swept:
             return
         _swept.add(self.root)
-        hour_ago = time.time() - 3600
         with self._sweeping():
             for path in (self.root / "tmp").iterdir():
                 with contextlib.suppress(FileNotFoundError):
-                    if path.is_dir():
-                        with open(path / LOCK) as file:
-                            if _try_lock(file):
-                                remove_tree(path)
-                    elif path.stat().st_mtime < hour_ago:
-                        path.unlink()
+                    if _abandoned(path):
+                        remove_tree(path) if path.is_dir() else path.unlink()
 
     @contextlib.contextmanager
     def _sweeping(self) -> Iterator[None]:
@@ -213,11 +218,34 @@ def _try_lock(file) -> bool:
     return True
 
 
-def _read(path: Path) -> Optional[Dict[str, Any]]:
+def _abandoned(path: Path) -> bool:
+    """
+    Whether nobody works at an entry of ``tmp``: nobody holds its lock. A directory that
+    has none is from before it was made, or was about to be removed.
+    """
+    old = path.stat().st_mtime < time.time() - HOUR
+    lock = path / LOCK if path.is_dir() else path
+    if not lock.exists() or (lock == path and not old):
+        return old
+    with open(lock) as file:
+        return _try_lock(file)
+
+
+def _is_at(file, path: Path) -> bool:
+    """Whether a path still leads to an open file"""
     try:
-        return json.loads(path.read_text())
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _read(path: Path) -> Optional[Dict[str, Any]]:
+    """What a file holds; what is damaged is as if it were not there"""
+    try:
+        content = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ systemd (256 or newer) takes units from credentials, and credentials from the SM
 strings that QEMU gives: https://systemd.io/CREDENTIALS,
 https://www.freedesktop.org/software/systemd/man/latest/systemd.system-credentials.html
 """
+
 from pathlib import Path
 from typing import Dict
 

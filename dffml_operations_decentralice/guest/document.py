@@ -4,6 +4,7 @@ What the health script's document says
 The script gives what commands said, here it gets its meaning: nothing is interpreted
 by a shell in the guest.
 """
+
 from __future__ import annotations
 
 import base64

@@ -1,9 +1,10 @@
 """
 Boot the disk in a virtual machine until there is a verdict
 
-The machine starts as hardware does: UEFI firmware, the disk's own ESP, boot loader, UKI.
-The disk is never written to, the image knows nothing of being watched.
+The machine starts as hardware does: UEFI firmware, the disk's own ESP, boot loader,
+UKI. The disk is never written to, the image knows nothing of being watched.
 """
+
 import json
 import shutil
 import time
@@ -20,11 +21,12 @@ from ..schemas import schema
 from ..types import BootReport, DiskImage
 from ..vm.accelerator import Accelerator, find_accelerator, memo_name, remember
 from ..vm.cast import Cast
+from ..vm.outcome import SLOWER, Outcome, Plan
 from ..vm.qemu import QEMU, Firmware, Machine, find_firmware, overlay_argv
-from ..vm.session import SLOWER, Outcome, Plan, run_machine
+from ..vm.session import run_machine
 from ..vm.verdict import VM_FAILED, make_report, progress
 
-WAIT = 120  # seconds for the system to end its boot, with KVM
+WAIT = 50  # seconds for the system to end its boot, with KVM
 ACCELERATORS = ("auto", "kvm", "tcg")
 
 
@@ -112,9 +114,7 @@ def failed_by_kvm(report: Dict[str, Any], config: BootSettings) -> bool:
     return failed and by_kvm and config.accelerator == "auto"
 
 
-async def boot(
-    step: Step, disk: str, firmware: Firmware, accelerator: str
-) -> Outcome:
+async def boot(step: Step, disk: str, firmware: Firmware, accelerator: str) -> Outcome:
     """One run, recorded in ``step.out``"""
     work = step.work / accelerator
     work.mkdir()

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple
 
 import yaml
 
@@ -30,6 +30,17 @@ from . import repository as repositories
 WOLFI = "https://packages.wolfi.dev/os"
 KEY = "wolfi-signing.rsa.pub"
 SETS = ("image", "tools")
+OWNERS = "owners.json"
+
+
+class Owned(NamedTuple):
+    """A file of a package that is not root's"""
+
+    path: str
+    user: str
+    group: str
+    uid: int
+    gid: int
 
 
 @settings
@@ -160,7 +171,10 @@ def address(repository: str, url: str) -> str:
 async def fetch_userspace(
     step: Step, repository: UserspaceRepository, lock: UserspaceLock
 ) -> UserspacePackages:
-    """Every locked package, each checked against the hashes in the lock"""
+    """
+    Every locked package, each checked against the hashes in the lock; ``owners.json``
+    has what is not root's in them
+    """
     content = json.loads(Path(lock).read_text())
     wanted = {
         file_name(one): one for name in SETS for one in packages_of(content, name)
@@ -174,14 +188,25 @@ async def fetch_userspace(
         )
         for name, one in sorted(wanted.items())
     )
-    for name, one in sorted(wanted.items()):
-        await step.thread(
-            apk.verify,
-            step.out / name,
-            one["checksum"],
-            one["data"]["checksum"],
-        )
+    owners = await step.thread(examine, step.out, wanted)
+    (step.out / OWNERS).write_text(json.dumps(owners, indent=1, sort_keys=True))
     return UserspacePackages(str(step.out))
+
+
+def examine(folder: Path, wanted: Dict[str, Dict[str, Any]]) -> Dict[str, List[Owned]]:
+    """
+    Check each file against the lock; of each the members that are not root's, since
+    this is the only time that all of it is read
+    """
+    found = {}
+    for name, one in sorted(wanted.items()):
+        apk.verify(folder / name, one["checksum"], one["data"]["checksum"])
+        found[name] = [
+            Owned(member.path, member.uname, member.gname, member.uid, member.gid)
+            for member in apk.members(folder / name)
+            if {member.uname, member.gname} - {"root", ""} or member.uid or member.gid
+        ]
+    return {name: owned for name, owned in found.items() if owned}
 
 
 @operation(tools=("apko", "tar"))
@@ -228,8 +253,11 @@ async def install(step: Step, repository, lock, packages, name: str) -> None:
     (directory / apko.CONFIG).write_text(yaml.safe_dump(config, sort_keys=True))
     (directory / apko.LOCK).write_text(json.dumps(content[name]))
     await apko.build(step, directory, step.out)
-    files = [Path(packages, file_name(one)) for one in mine]
-    changed = await step.thread(set_owners, step.out, files)
+    owners = json.loads(Path(packages, OWNERS).read_text())
+    owned = [
+        Owned(*fields) for one in mine for fields in owners.get(file_name(one), [])
+    ]
+    changed = await step.thread(set_owners, step.out, owned)
     step.say(f"{len(mine)} packages, owners of {changed} files set")
 
 
@@ -240,22 +268,21 @@ def accounts(root: Path, file: str) -> Dict[str, int]:
     return {one[0]: int(one[2]) for one in fields if one[2].isdigit()}
 
 
-def set_owners(root: Path, files: List[Path]) -> int:
+def set_owners(root: Path, owned: Iterable[Owned]) -> int:
     """
     Give what the packages' archives say is not root's to whom they say; the number of
     files changed. Names count before numbers, which packagers may leave at 0.
     """
     users, groups = accounts(root, "passwd"), accounts(root, "group")
     changed = 0
-    for path, member in foreign(files):
-        uid = users.get(member.uname, member.uid)
-        gid = groups.get(member.gname, member.gid)
-        target = root / path
+    for one in owned:
+        uid, gid = users.get(one.user, one.uid), groups.get(one.group, one.gid)
+        target = root / one.path
         if (uid, gid) == (0, 0) or not os.path.lexists(target):
             continue
         if not is_inside(root, target):
             raise UserError(
-                f"a package's path leads out of the tree: {path}",
+                f"a package's path leads out of the tree: {one.path}",
                 remedy="do not use this package",
             )
         mode = stat.S_IMODE(target.lstat().st_mode)
@@ -264,14 +291,6 @@ def set_owners(root: Path, files: List[Path]) -> int:
             target.chmod(mode)  # chown drops setuid and setgid
         changed += 1
     return changed
-
-
-def foreign(files: List[Path]) -> Iterator[Tuple[str, Any]]:
-    """Members of packages that belong to others than root"""
-    for file in files:
-        for member in apk.members(file):
-            if {member.uname, member.gname} - {"root", ""} or member.uid or member.gid:
-                yield member.path, member
 
 
 def is_inside(root: Path, target: Path) -> bool:

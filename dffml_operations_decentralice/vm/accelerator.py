@@ -5,6 +5,7 @@ A /dev/kvm that exists, opens and makes machines may still be unable to run firm
 QEMU then aborts, or stops the machine with "KVM internal error". So OVMF is started
 without a disk, and has to speak on the serial line.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -14,8 +15,9 @@ import shutil
 from pathlib import Path
 from typing import Dict, NamedTuple
 
+from .outcome import REACHED, Outcome, Plan
 from .qemu import QEMU, Firmware, Machine, unavailable_accelerator
-from .session import REACHED, Outcome, Plan, run_machine
+from .session import run_machine
 
 LIMIT = 5.0  # seconds; with KVM the firmware speaks after one or two
 DEVICE = Path("/dev/kvm")
@@ -73,7 +75,10 @@ def judge(outcome: Outcome) -> Accelerator:
 
 def memo_name(firmware: Firmware, qemu: str = QEMU) -> str:
     """Another boot, firmware or QEMU is another question"""
-    asked: Dict[str, str] = {"boot": BOOT_ID.read_text().strip(), "user": str(os.geteuid())}
+    asked: Dict[str, str] = {
+        "boot": BOOT_ID.read_text().strip(),
+        "user": str(os.geteuid()),
+    }
     for path in (*firmware, shutil.which(qemu) or qemu):
         found = os.stat(path) if os.path.exists(path) else None
         asked[path] = f"{found.st_size} {found.st_mtime_ns}" if found else ""

@@ -3,6 +3,7 @@ A recording of a terminal in asciinema's format, version 2
 
 https://docs.asciinema.org/manual/asciicast/v2/
 """
+
 from __future__ import annotations
 
 import codecs

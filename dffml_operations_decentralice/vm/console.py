@@ -3,6 +3,7 @@ A serial console, followed: control sequences off, stages and failures recognise
 
 Fed with bytes as they come; what has no end of line yet (a prompt) counts too.
 """
+
 from __future__ import annotations
 
 import re

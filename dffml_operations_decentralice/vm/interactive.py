@@ -1,8 +1,9 @@
 """
 A machine for a person: the serial console is the terminal
 
-The disk is left as it is: what is written goes to an overlay which ends with the machine.
+The disk is left as it is: what is written goes to an overlay that ends with it.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -11,16 +12,24 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, Iterator, List
 
 from ..engine import commands
 from ..errors import UserError, VmError
 from .accelerator import Accelerator, find_accelerator
-from .qemu import QEMU, Firmware, Machine, find_firmware, overlay_argv, qemu_argv
+from .qemu import (
+    QEMU,
+    Firmware,
+    Machine,
+    find_firmware,
+    image_format,
+    overlay_argv,
+    qemu_argv,
+)
 
-QUIT = "Ctrl-A X ends the machine at once, Ctrl-A H tells more; `poweroff` is the gentle way"
+QUIT = "Ctrl-A X ends the machine at once (Ctrl-A H: help); `poweroff` is gentler"
 HURRIED = (1, 2)  # exit statuses of a QEMU that did not get to run
 
 
@@ -49,7 +58,8 @@ async def boot_interactive(
     """
     if not disk.is_file():
         raise UserError(
-            f"there is no disk {disk}", remedy="build one: dffml service decentralice build"
+            f"there is no disk {disk}",
+            remedy="build one: dffml service decentralice build",
         )
     firmware = find_firmware(settings.firmware_code, settings.firmware_vars)
     with tempfile.TemporaryDirectory(prefix="decentralice-boot-") as name:
@@ -63,6 +73,9 @@ async def boot_interactive(
             target = "disk.qcow2"
         say(QUIT)
         machine = interactive_machine(settings, firmware, accelerator.name, target)
+        if settings.persist:
+            kind = image_format(target)
+            machine = replace(machine, disk_format=kind, disposable=False)
         status = await _on_terminal(qemu_argv(machine, settings.qemu), work)
     if status in HURRIED:
         raise VmError(
@@ -129,7 +142,7 @@ async def _on_terminal(argv: List[str], work: Path) -> int:
 
 
 @contextlib.contextmanager
-def _terminal_kept():
+def _terminal_kept() -> Iterator[None]:
     """QEMU sets the terminal to raw; killed, it does not set it back"""
     if not sys.stdin.isatty():
         yield

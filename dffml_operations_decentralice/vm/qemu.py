@@ -4,6 +4,7 @@ QEMU's command line, as data
 https://www.qemu.org/docs/master/system/invocation.html. Devices and drives are given as
 JSON where QEMU takes it: no comma of a path can end an option.
 """
+
 from __future__ import annotations
 
 import base64
@@ -48,7 +49,9 @@ class Machine:
     memory: int = 2048  # MiB
     firmware_code: str = ""
     firmware_variables: str = ""  # of this machine alone: it is written to
-    disk: str = ""  # a qcow2 file
+    disk: str = ""
+    disk_format: str = "qcow2"
+    disposable: bool = True  # what is written to the disk need not survive a crash
     serial: str = ""  # a socket; "stdio": the terminal, with the monitor behind it
     qmp: str = ""  # a socket
     ports: Tuple[Tuple[str, str], ...] = ()  # virtio-serial: name, socket
@@ -84,9 +87,7 @@ def credential(name: str, content: bytes) -> List[str]:
     return ["-smbios", f"type=11,value=io.systemd.credential.binary:{name}={value}"]
 
 
-_NAME = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@:"
-)
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@:")
 
 
 def qemu_argv(machine: Machine, qemu: str = QEMU) -> List[str]:
@@ -98,7 +99,7 @@ def qemu_argv(machine: Machine, qemu: str = QEMU) -> List[str]:
     if not machine.reboot:
         argv += ["-no-reboot"]
     if machine.disk:
-        argv += _disk(machine.disk)
+        argv += _disk(machine)
     argv += _network(machine)
     for name, content in machine.credentials:
         argv += credential(name, content)
@@ -122,13 +123,13 @@ def _board(machine: Machine) -> List[str]:
     ]
 
 
-def _disk(path: str) -> List[str]:
-    """An overlay that is thrown away: nothing of it has to reach the host's disk"""
-    cache = {"direct": False, "no-flush": True}
-    file = {"driver": "file", "filename": path, "cache": cache}
+def _disk(machine: Machine) -> List[str]:
+    cache = {"direct": False, "no-flush": machine.disposable}
+    file = {"driver": "file", "filename": machine.disk, "cache": cache}
     more = {"cache": cache, "discard": "unmap"}
     device = {"driver": "virtio-blk-pci", "drive": "disk", "bootindex": 1}
-    return _blockdev("disk", "qcow2", file, more) + ["-device", json.dumps(device)]
+    node = _blockdev("disk", machine.disk_format, file, more)
+    return node + ["-device", json.dumps(device)]
 
 
 def _blockdev(

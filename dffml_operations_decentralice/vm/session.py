@@ -5,71 +5,41 @@ QEMU connects to sockets which are listened on before it starts, so not a byte i
 the serial console, QMP (https://www.qemu.org/docs/master/interop/qmp-spec.html), and
 the port by which the system reports on itself.
 """
+
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, AsyncIterator, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Coroutine, Dict, List, Optional, Tuple, cast
 
 from qemu.qmp import QMPClient, QMPError
 
-from ..engine import commands, sandbox
 from .console import Console
+from .launch import launched
+from .outcome import (
+    EXITED,
+    FAILURE,
+    INTERNAL_ERROR,
+    KILLED,
+    OVERALL_LIMIT,
+    POWERED_OFF,
+    REACHED,
+    RESET,
+    STAGE_LIMIT,
+    Outcome,
+    Plan,
+    next_stage,
+)
 from .qemu import QEMU, Machine, qemu_argv
-from .signs import LIMITS, ORDER, POWER_OFF, PROBE, REPORT
+from .signs import POWER_OFF, PROBE, REPORT
 
 SETTLE = 1.0  # seconds for what follows a failure: a panic's trace, the end of a line
 HEARTBEAT = 1.0  # seconds between questions for the machine's status
 UNANSWERED = 60.0  # seconds after which QEMU is taken for hung
 DRAIN = 2.0  # seconds for what is under way when QEMU ends
-SLOWER = {"kvm": 1, "tcg": 10}  # limits are for KVM
-
-# How a run ends: said by the guest, by us, by QEMU
-POWERED_OFF, RESET = "powered-off", "reset"
-FAILURE, STAGE_LIMIT, OVERALL_LIMIT = "failure", "stage-limit", "overall-limit"
-REACHED = "reached"
-KILLED, EXITED, INTERNAL_ERROR = "killed", "exited", "internal-error"
-
-
-@dataclass
-class Outcome:
-    """What came of a run"""
-
-    ending: str
-    detail: str
-    console: Console
-    seconds: float
-    document: Optional[bytes] = None  # what the system reported, whole
-    errors: str = ""  # what QEMU said
-    qemu: str = ""  # its version
-    status: Optional[int] = None  # its exit status, if it ended by itself
-
-
-@dataclass
-class Plan:
-    """What a run is to be stopped by, and who is told"""
-
-    overall: float = 600.0  # seconds
-    scale: float = 1.0  # of the stages' limits
-    until: str = ""  # a stage that is enough
-    on_stage: Callable[[str, float], None] = lambda name, seconds: None
-    on_output: Callable[[bytes, float], None] = lambda data, seconds: None
-    limits: Mapping[str, float] = field(default_factory=lambda: LIMITS)
-
-
-@contextlib.asynccontextmanager
-async def launched(
-    argv: List[str], work: Path, log: Path
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A command of the host that runs in ``work`` as long as the block"""
-    words = [commands.find_tool(argv[0]), *argv[1:]]
-    words = sandbox.host_argv(commands.find_tool("bwrap"), words, work)
-    async with commands.start(words, env=commands.environment(work), log=log) as it:
-        yield it
 
 
 async def run_machine(
@@ -99,11 +69,13 @@ class Session:
     def __init__(self, machine: Machine, plan: Plan):
         self.machine, self.plan = machine, plan
         self.console = Console(on_stage=self._staged)
-        self.ended: asyncio.Future = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[Tuple[str, str]] = (
+            asyncio.get_running_loop().create_future()
+        )
         self.document = b""
         self.version = ""
-        self._tasks: List[asyncio.Task] = []
-        self._readers: List[asyncio.Task] = []
+        self._tasks: List[asyncio.Task[None]] = []
+        self._readers: List[asyncio.Task[None]] = []
         self._deadline: Optional[asyncio.TimerHandle] = None
         self._failed = False
 
@@ -120,8 +92,13 @@ class Session:
         for _name, path in self.machine.ports:
             await self._serve(f"{here}/{path}", self._port, stack)
 
-    async def _serve(self, path: str, reader, stack) -> None:
-        def connected(stream, _writer):
+    async def _serve(
+        self,
+        path: str,
+        reader: Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]],
+        stack: contextlib.AsyncExitStack,
+    ) -> None:
+        def connected(stream: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
             self._readers.append(asyncio.ensure_future(reader(stream)))
 
         server = await asyncio.start_unix_server(connected, path)
@@ -189,11 +166,15 @@ class Session:
     async def _monitor(self) -> None:
         with contextlib.suppress(QMPError, OSError, EOFError):
             await self.qmp.accept()
-            version = (await self.qmp.execute("query-version"))["qemu"]
+            version = (await self._ask("query-version"))["qemu"]
             self.version = "{major}.{minor}.{micro}".format(**version)
             self._tasks.append(asyncio.ensure_future(self._heartbeat()))
             async for event in self.qmp.events:
-                await self._event(event["event"], event.get("data") or {})
+                data = cast(Dict[str, Any], event.get("data") or {})
+                await self._event(str(event["event"]), data)
+
+    async def _ask(self, command: str) -> Dict[str, Any]:
+        return cast(Dict[str, Any], await self.qmp.execute(command))
 
     async def _heartbeat(self) -> None:
         """Ask how it is: a QEMU that hangs sends no event"""
@@ -205,7 +186,7 @@ class Session:
                 self.end(INTERNAL_ERROR, "QEMU does not answer")
 
     async def _status(self) -> None:
-        status = (await self.qmp.execute("query-status"))["status"]
+        status = (await self._ask("query-status"))["status"]
         if status not in ("running", "shutdown"):
             self.end(INTERNAL_ERROR, f"QEMU stopped the machine: {status}")
 
@@ -259,10 +240,3 @@ class Session:
         await asyncio.gather(*pending, return_exceptions=True)
         with contextlib.suppress(QMPError, OSError, EOFError):
             await self.qmp.disconnect()
-
-
-def next_stage(stages: Mapping[str, float]) -> str:
-    """The stage to wait for: that after the furthest one, which need not be the last"""
-    reached = [ORDER.index(name) for name in stages if name in ORDER]
-    following = max(reached, default=-1) + 1
-    return ORDER[following] if following < len(ORDER) else ""

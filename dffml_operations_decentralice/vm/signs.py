@@ -6,6 +6,7 @@ the description of a unit, and shortens both to the width of the console. The li
 failures follows CoreOS' kola, https://github.com/coreos/coreos-assembler
 (mantle/kola/harness.go, ``consoleChecks``).
 """
+
 from __future__ import annotations
 
 import re
@@ -66,8 +67,8 @@ STAGES: Tuple[Stage, ...] = (
 )
 LIMITS = {
     **{stage.name: stage.limit for stage in STAGES},
-    # The script asks the service, waits for DHCP, reads the journal
-    REPORT: 60,
+    # More than the script waits for the end of the boot: it tells what is missing
+    REPORT: 90,
     POWER_OFF: 30,
 }
 ORDER = (*LIMITS,)
@@ -92,7 +93,8 @@ FAILURES: Tuple[Failure, ...] = (
     _failure(
         "no-bootable-disk",
         r"BdsDxe: failed to (?:load|start)|BdsDxe: No bootable option"
-        r"|BdsDxe: (?:loading|starting) .*EFI Internal Shell|>>Start PXE|>>Start HTTP Boot|^Shell> ",
+        r"|BdsDxe: (?:loading|starting) .*EFI Internal Shell"
+        r"|>>Start PXE|>>Start HTTP Boot|^Shell> ",
         "the firmware found nothing to boot on the disk",
         "check that the disk's ESP holds EFI/BOOT/BOOTX64.EFI and has the type of an"
         " EFI system partition",

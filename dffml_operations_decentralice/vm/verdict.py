@@ -5,14 +5,15 @@ From what came of a run to a verdict
 powered off when asked. ``does-not-boot``: the image is at fault. ``vm-failed``: the
 machine could not run, which says nothing about the image.
 """
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..guest.document import read_document
-from . import session
+from . import outcome as ended
+from .outcome import Outcome
 from .qemu import unavailable_accelerator
-from .session import Outcome
 from .signs import POWER_OFF, REPORT
 
 BOOTS, DOES_NOT_BOOT, VM_FAILED = "boots", "does-not-boot", "vm-failed"
@@ -46,18 +47,23 @@ def _infrastructure(outcome: Outcome) -> Optional[Verdict]:
     """The machine is at fault, not what was booted in it"""
     said = unavailable_accelerator(outcome.errors)
     last = outcome.errors.splitlines()[-1] if outcome.errors else ""
-    if outcome.ending == session.INTERNAL_ERROR or said:
+    if outcome.ending == ended.INTERNAL_ERROR or said:
         line = said or last
         reason = f"the accelerator failed: {said or outcome.detail}"
         remedy = "set `accelerator: tcg`, or boot on a host whose KVM works"
         return Verdict(VM_FAILED, reason, line, remedy)
-    if outcome.ending == session.KILLED:
-        reason = f"QEMU was ended from outside: {outcome.detail}"
-        return Verdict(VM_FAILED, reason, last, "boot again; was memory short?")
-    if outcome.ending == session.EXITED:
+    if outcome.ending == ended.KILLED:
+        reason = f"QEMU did not get to the end: {outcome.detail}"
+        return Verdict(
+            VM_FAILED,
+            reason,
+            last,
+            "boot again; something on the host ended it, or it crashed",
+        )
+    if outcome.ending == ended.EXITED:
         reason = f"{outcome.detail}: {last}" if last else outcome.detail
         return Verdict(VM_FAILED, reason, last, "see the step's log for QEMU's message")
-    silent = outcome.ending in (session.STAGE_LIMIT, session.OVERALL_LIMIT)
+    silent = outcome.ending in (ended.STAGE_LIMIT, ended.OVERALL_LIMIT)
     if silent and not outcome.console.stages:
         remedy = "try another firmware or accelerator; is the host overloaded?"
         return Verdict(VM_FAILED, "the firmware said nothing", last, remedy)
@@ -74,12 +80,12 @@ def _console(outcome: Outcome) -> Optional[Verdict]:
 
 def _ending(outcome: Outcome, guest: Optional[Dict[str, Any]]) -> Optional[Verdict]:
     stage = outcome.console.reached or "power-on"
-    if outcome.ending == session.RESET:
+    if outcome.ending == ended.RESET:
         remedy = "read console.log: a crash before the console shows as a reset"
         return Verdict(DOES_NOT_BOOT, f"reset itself after stage {stage}", "", remedy)
-    if outcome.ending == session.STAGE_LIMIT:
+    if outcome.ending == ended.STAGE_LIMIT:
         return Verdict(DOES_NOT_BOOT, f"{outcome.detail}, after {stage}", "", CONSOLE)
-    if outcome.ending == session.OVERALL_LIMIT:
+    if outcome.ending == ended.OVERALL_LIMIT:
         reason = f"not done after {outcome.seconds:.0f} s, at stage {stage}"
         remedy = f"{CONSOLE}; a slow host may need a higher `limit`"
         return Verdict(DOES_NOT_BOOT, reason, "", remedy)
@@ -101,12 +107,16 @@ def _inside(guest: Dict[str, Any], require_ssi: bool) -> Optional[Verdict]:
     state = guest.get("state") or "unknown"
     if state != "running":
         jobs = "; ".join(guest.get("jobs") or ())
-        reason = f"the system's state is {state}" + (f", waiting for: {jobs}" * bool(jobs))
+        reason = f"the system's state is {state}" + (
+            f", waiting for: {jobs}" * bool(jobs)
+        )
         return Verdict(DOES_NOT_BOOT, reason, "", "see `guest.jobs`, `guest.units`")
     ssi = service(guest)
     if require_ssi and not (ssi["active"] == "active" and ssi["ready"]):
         reason = f"{SERVICE} is {ssi['active']}, readiness: {ssi['readiness']}"
-        remedy = "`guest.units` and `guest.errors` tell of it; or set require_ssi: false"
+        remedy = (
+            "`guest.units` and `guest.errors` tell of it; or set require_ssi: false"
+        )
         return Verdict(DOES_NOT_BOOT, reason, "", remedy)
     return None
 

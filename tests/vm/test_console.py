@@ -1,16 +1,17 @@
 """Stages and failures on real consoles"""
+
 import json
 
 import pytest
 
 from dffml_operations_decentralice.vm.cast import Cast
 from dffml_operations_decentralice.vm.console import LONGEST, Console, strip
-from dffml_operations_decentralice.vm.session import next_stage
+from dffml_operations_decentralice.vm.outcome import next_stage
 from dffml_operations_decentralice.vm.signs import FAILURES, ORDER, STAGES
 
 GOOD = b"""\
-\x1b[2J\x1b[01;01H\x1b[=3h\x1b[2J\x1b[01;01HBdsDxe: loading Boot0001 "UEFI Misc Device" \
-from PciRoot(0x0)/Pci(0x4,0x0)\r
+\x1b[2J\x1b[01;01H\x1b[=3h\x1b[2J\x1b[01;01HBdsDxe: loading Boot0001 \
+"UEFI Misc Device" from PciRoot(0x0)/Pci(0x4,0x0)\r
 BdsDxe: starting Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x4,0x0)\r
 EFI stub: Loaded initrd from LINUX_EFI_INITRD_MEDIA_GUID device path\r
 [    0.000000] Linux version 6.1.0-50-amd64 (debian-kernel@lists.debian.org)\r
@@ -19,7 +20,8 @@ EFI stub: Loaded initrd from LINUX_EFI_INITRD_MEDIA_GUID device path\r
 \r
 Welcome to \x1b[1mdracut-059 (Initramfs)\x1b[0m!\r
 [\x1b[0;32m  OK  \x1b[0m] Mounted \x1b[0;1;39msysroot.mount\x1b[0m - /sysroot.\r
-         Starting \x1b[0;1;39minitrd-switch-root.se\xe2\x80\xa6e\x1b[0m - Switch Root...\r
+         Starting \x1b[0;1;39minitrd-switch-root.se\xe2\x80\xa6e\x1b[0m\
+ - Switch Root...\r
 [   14.000000] systemd[1]: systemd 257.13-1~deb13u1 running in system mode (+PAM)\r
 \r
 Welcome to \x1b[1mDebian GNU/Linux 13 (trixie)\x1b[0m!\r
@@ -90,7 +92,10 @@ def test_stage(line, stage):
         ('BdsDxe: starting Boot0002 "EFI Internal Shell" from Fv', "loader"),
         ("Last login: Mon Jan  5 on ttyS0", "login"),
         ("Welcome to Debian GNU/Linux 13 (trixie)!", "userspace"),
-        ("[  OK  ] Reached target multi-user.target - Multi-User System.", "multi-user"),
+        (
+            "[  OK  ] Reached target multi-user.target - Multi-User System.",
+            "multi-user",
+        ),
         ("systemd[1]: systemd 252 running in system mode", "userspace"),
         ("Failed to mount sysroot.mount - /sysroot.", "root"),
     ],
@@ -105,7 +110,10 @@ ENDS = [
         "[   10.1] Kernel panic - not syncing: Attempted to kill init! "
         "exitcode=0x00007f00",
     ),
-    ("no-init", "Failed to execute /usr/lib/systemd/systemd: No such file or directory"),
+    (
+        "no-init",
+        "Failed to execute /usr/lib/systemd/systemd: No such file or directory",
+    ),
     ("no-init", "initrd-switch-root.service: Failed to switch root: Specified switch"),
     (
         "no-init",
@@ -150,7 +158,10 @@ ENDS = [
     ),
     ("emergency", "You are in emergency mode. After logging in, type"),
     ("emergency", "Press Enter for maintenance"),
-    ("emergency", "(or press Control-D to continue): Press Enter for system maintenance"),
+    (
+        "emergency",
+        "(or press Control-D to continue): Press Enter for system maintenance",
+    ),
     ("emergency", "Give root password for maintenance"),
     ("emergency", 'Generating "/run/initramfs/rdsosreport.txt"'),
     (
@@ -197,7 +208,7 @@ def test_warning_needs_the_whole_line(name, line):
 @pytest.mark.parametrize(
     "line",
     [
-        "[    0.0] Kernel command line: console=ttyS0 rd.shell=0 rd.emergency=reboot panic=1",
+        "[    0.0] Kernel command line: rd.shell=0 rd.emergency=reboot panic=1",
         "[  OK  ] Created slice system-emergency.slice.",
         "systemd[1]: emergency.service: unit configured",
         "[  OK  ] Reached target rescue-ssh.target",

@@ -1,4 +1,5 @@
 """The machine for a person"""
+
 import asyncio
 from pathlib import Path
 
@@ -46,9 +47,7 @@ def test_what_qemu_is_given(tmp_path, persist, status):
     disk = tmp_path / "disk.raw"
     disk.write_bytes(bytes(1 << 20))
     said = []
-    settings = InteractiveSettings(
-        accelerator="tcg", qemu=str(qemu), persist=persist
-    )
+    settings = InteractiveSettings(accelerator="tcg", qemu=str(qemu), persist=persist)
     run = boot_interactive(disk, settings, tmp_path / "memo", said.append)
     if status:
         with pytest.raises(VmError):

@@ -1,4 +1,5 @@
 """QEMU's command line"""
+
 import base64
 import json
 
@@ -111,9 +112,7 @@ def test_credential(content):
     option, value = credential("systemd.extra-unit.a@b.service", content)
     head, _, encoded = value.partition("a@b.service=")
     assert option == "-smbios"
-    assert head == (
-        "type=11,value=io.systemd.credential.binary:systemd.extra-unit."
-    )
+    assert head == ("type=11,value=io.systemd.credential.binary:systemd.extra-unit.")
     assert "," not in encoded
     assert base64.b64decode(encoded) == content
 
@@ -149,7 +148,7 @@ def test_named_firmware_needs_both(tmp_path):
     "stderr,expected",
     [
         ("a\nKVM internal error. Suberror: 1\nb", "KVM internal error. Suberror: 1"),
-        ("error: failed to set MSR 0x10a to 0x69", "error: failed to set MSR 0x10a to 0x69"),
+        ("failed to set MSR 0x10a to 0x69\n", "failed to set MSR 0x10a to 0x69"),
         ("qemu: failed to initialize kvm: No such file", None),
         ("qemu-system-x86_64: terminating on signal 15", None),
         ("", None),

@@ -18,7 +18,10 @@ from .apt_failure import failure
 from .fetched import Package, packages_of, verify
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"  # has the next release's too
-TARGETS = "$(ORIGIN)|$(RELEASE)|$(SITE)"
+INDEX_TARGETS = (
+    *("indextargets", "--format", "$(ORIGIN)|$(RELEASE)|$(SITE)"),
+    "Created-By: Packages",
+)
 SUITE = re.compile(r"[a-z][a-z0-9-]*")
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]*[a-z0-9+]")  # apt removes "name-"
 ADDRESS = re.compile(r"(https?|file|copy):/\S+")
@@ -103,7 +106,7 @@ def status(assumed: Mapping[str, Iterable[str]]) -> str:
 
 def proxies(dump: str) -> str:
     """Of what `apt-config dump` prints the lines that say how to reach a server"""
-    kept = re.compile(r'Acquire::https?::(\S+::)?(Proxy|Proxy-Auto-Detect|CaInfo) ".+"')
+    kept = re.compile(r'Acquire::https?::(Proxy|Proxy-Auto-Detect|CaInfo)(::\S+)? ".+"')
     return "".join(f"{line}\n" for line in dump.splitlines() if kept.match(line))
 
 
@@ -152,8 +155,7 @@ class Apt:
                 checked(name, value, ADDRESS)
         if given.archive:
             return given
-        argv = ("indextargets", "--format", TARGETS, "Created-By: Packages")
-        found = host_addresses(await self.step.run("apt-get", *argv))
+        found = host_addresses(await self.step.run("apt-get", *INDEX_TARGETS))
         if not found.archive:
             raise UserError(
                 "the host's apt knows no archive of Debian",

@@ -12,7 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 WORKERS = os.cpu_count() or 2
-QUIET = 2.0  # seconds between two lines of progress
+QUIET = 10.0  # seconds between two lines of progress
 
 
 async def each(

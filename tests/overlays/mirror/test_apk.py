@@ -5,7 +5,8 @@ import zlib
 
 from dffml_operations_decentralice.overlays.mirror import apk, own
 
-META = apk.Meta("foo", "1.0-r1", "Foo", "foo-source", ["bar"], purl="pkg:deb/debian/foo")
+PURL = "pkg:deb/debian/foo"
+META = apk.Meta("foo", "1.0-r1", "Foo", "foo-source", ["bar"], purl=PURL)
 
 
 def split(data):

@@ -22,7 +22,7 @@ def test_release_of(package, release):
 @pytest.mark.parametrize(
     "data, expected",
     [
-        (b"\0license=GPL\0depends=virtio,virtio-ring\0name=x\0", ["virtio", "virtio_ring"]),
+        (b"\0license=GPL\0depends=a,b-c\0name=x\0", ["a", "b_c"]),
         (b"\0depends=\0", []),
         (b"\0softdepends=a\0", []),
         (b"", []),

@@ -9,7 +9,7 @@ from dffml_operations_decentralice.overlays.mirror import deb, own, wolfi
 from .conftest import control, entry
 
 # https://wiki.alpinelinux.org/wiki/APKBUILD_Reference#pkgver
-GRAMMAR = re.compile(r"\d+(\.\d+)*[a-z]?(_(alpha|beta|pre|rc|cvs|svn|git|hg|p)\d*)*-r\d+")
+GRAMMAR = re.compile(r"\d+(\.\d+)*-r\d+")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""What tests share: a fresh store, and one image for all tests that look at one"""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+import pytest
+
+from dffml_operations_decentralice import flows
+from dffml_operations_decentralice.engine.store import default_root
+
+DFFML = [sys.executable, "-m", "dffml"]
+STORE = default_root()  # before any test sets another one
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes; `make test` leaves it out")
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> Path:
+    """A store with nothing in it, which operations use in a flow too"""
+    path = tmp_path / "store"
+    monkeypatch.setenv("DECENTRALICE_STORE", str(path))
+    monkeypatch.delenv("DECENTRALICE_UPDATE", raising=False)
+    return path
+
+
+class Image:
+    """The image of this session, and all that it was made of"""
+
+    def __init__(self, directory: Path, store: Path, log: Path):
+        self.directory = directory
+        self.store = store
+        self.log = log
+        self.report = json.loads((directory / "report.json").read_text())
+        self.disk = (directory / "disk.qcow2").resolve()
+        self._artefacts = made_of(store, directory.name)
+
+    def artefact(self, name: str) -> Path:
+        """``root-tree``, ``tools-tree``, …: that of this image, not the newest"""
+        return self.store / "objects" / self._artefacts[name]
+
+
+def made_of(store: Path, result: str) -> Dict[str, str]:
+    """Objects by name: the result, its action's inputs, theirs, …"""
+    actions: Dict[str, dict] = {}
+    found = [json.loads(file.read_text()) for file in store.glob("actions/*.json")]
+    for action in sorted(found, key=lambda action: action["made"]):
+        actions[action["object"].partition("-")[0]] = action
+    pending: List[str] = [result.partition("-")[0]]
+    objects: Dict[str, str] = {}
+    while pending:
+        action = actions.get(pending.pop())
+        if action is not None:
+            digest, _, name = action["object"].partition("-")
+            objects[name] = action["object"]
+            parts = action["parts"].items()
+            pending += [value for part, value in parts if part.startswith("input ")]
+    return objects
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory, request) -> Image:
+    """
+    The mirror's image, built and booted by dffml's own commands, with the store of the
+    environment: a build that has nothing to do is quick.
+    """
+    work = tmp_path_factory.mktemp("image")
+    env = {**os.environ, "DECENTRALICE_STORE": str(STORE)}
+    parts = [flows.path("mirror"), flows.path("os_decentralice.yaml")]
+    argv = [*DFFML, "dataflow", "merge", "-configloader", "yaml", *map(str, parts)]
+    flow, log = work / "flow.yaml", work / "build.log"
+    with open(flow, "w") as file:
+        subprocess.run(argv, stdout=file, check=True)
+    argv = [*DFFML, "dataflow", "run", "single", "-dataflow", str(flow)]
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        status = streamed(argv, log, cwd=work, env=env)
+    if status or not (work / "result").is_dir():
+        last = "".join(log.read_text(errors="replace").splitlines(True)[-30:])
+        pytest.fail(f"no image: exit status {status}, {log}:\n{last}", pytrace=False)
+    return Image((work / "result").resolve(), STORE, log)
+
+
+def streamed(argv, log: Path, **options) -> int:
+    """Run a command; what it says is shown at once, and kept"""
+    both = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    print("\nbuilding the image that tests look at", file=sys.stderr)
+    with subprocess.Popen(argv, **both, **options) as process:
+        with open(log, "wb") as file:
+            for line in process.stdout:
+                file.write(line)
+                sys.stderr.write("  " + line.decode("utf-8", "replace"))
+    return process.returncode

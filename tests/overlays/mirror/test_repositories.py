@@ -1,0 +1,309 @@
+"""
+Both repositories, of real packages, as their real consumers see them
+
+A closure of four packages, served by a server of our own which asks the host's archive
+and can falsify one file.
+"""
+import asyncio
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from dffml_operations_decentralice.engine.commands import find_tool
+from dffml_operations_decentralice.engine.testing import run_operation
+from dffml_operations_decentralice.errors import SignatureError
+from dffml_operations_decentralice.overlays.mirror import archive, fetched, operations
+
+from .conftest import ar, control, entry, tar_xz
+
+RELEASE = "6.1.0-1-cloud-amd64"
+VERSION = "6.1.4-1"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def server():
+    """An archive: ``server.falsify`` names a part of the path whose file is changed"""
+    targets = subprocess.run(
+        ["apt-get", *archive.INDEX_TARGETS],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    upstream = urllib.parse.urlsplit(archive.host_addresses(targets).archive)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            address = upstream._replace(path=self.path).geturl()
+            try:
+                with urllib.request.urlopen(address, timeout=60) as answer:
+                    content = bytearray(answer.read())
+            except urllib.error.HTTPError as error:
+                self.send_error(error.code)
+                return
+            if self.server.falsify and self.server.falsify in self.path:
+                content[len(content) // 2] ^= 1
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        made.falsify = ""
+        made.address = f"http://127.0.0.1:{made.server_port}{upstream.path}"
+        thread = threading.Thread(target=made.serve_forever)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def fetch(store, server, falsify=""):
+    server.falsify = falsify
+    wanted = {"packages": ["hostname"], "archive": server.address}
+    made = operations.fetch_debian_userspace
+    return asyncio.run(run_operation(made, store=store, settings=wanted))
+
+
+@pytest.fixture(scope="module")
+def debs(store, server):
+    return Path(fetch(store, server))
+
+
+@pytest.fixture(scope="module")
+def userspace(store, debs):
+    made = operations.mirror_userspace_repository
+    return Path(asyncio.run(run_operation(made, store=store, debs=str(debs))))
+
+
+@pytest.fixture(scope="module")
+def kernel_debs(debs, tmp_path_factory):
+    """What the userspace has, and the smallest kernel"""
+    folder = tmp_path_factory.mktemp("debs") / "debs"
+    shutil.copytree(debs, folder)
+    name = f"linux-image-{RELEASE}"
+    modules = f"./lib/modules/{RELEASE}/kernel"
+    files = [
+        entry(f"./boot/vmlinuz-{RELEASE}", b"kernel"),
+        entry(f"{modules}/fs/ext4/ext4.ko", b"\0depends=\0"),
+        entry(f"{modules}/sound/snd.ko", b"\0depends=\0"),
+    ]
+    text = control(name, VERSION, Depends="linux-base")
+    path = folder / f"{name}_{VERSION}_amd64.deb"
+    path.write_bytes(
+        ar(
+            [
+                ("debian-binary", b"2.0\n"),
+                ("control.tar.xz", tar_xz([entry("./control", text.encode())])),
+                ("data.tar.xz", tar_xz(files)),
+            ]
+        )
+    )
+    listed = json.loads((folder / fetched.LIST).read_text())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    size = path.stat().st_size
+    image = fetched.Package(f"file:/{path.name}", path.name, size, digest)
+    listed["packages"].append(fetched.record(image))
+    listed["kernel"] = {"package": name, "version": VERSION, "release": RELEASE}
+    (folder / fetched.LIST).write_text(json.dumps(listed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kernel(store, kernel_debs):
+    made = operations.mirror_kernel_repository
+    return Path(asyncio.run(run_operation(made, store=store, debs=str(kernel_debs))))
+
+
+def objects(store):
+    return sorted(path.name for path in (store / "objects").iterdir())
+
+
+def test_debs(debs):
+    listed = json.loads((debs / "debs.json").read_text())
+    assert listed["suite"] == "trixie"
+    assert {"hostname", "libc6"} <= {one["package"] for one in listed["packages"]}
+    for one in listed["packages"]:
+        content = (debs / one["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == one["sha256"]
+        assert one["uri"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("falsify", ["/hostname_", "/trixie/InRelease"])
+def test_falsified_archive(store, server, debs, falsify, monkeypatch):
+    before = objects(store)
+    monkeypatch.setenv("DECENTRALICE_UPDATE", "9999999999")
+    with pytest.raises(SignatureError):
+        fetch(store, server, falsify)
+    assert objects(store) == before
+
+
+def test_other_keys(tmp_path, server, monkeypatch):
+    """An archive which is signed, but by nobody that we know"""
+    other = "/usr/share/keyrings/debian-archive-removed-keys.gpg"
+    monkeypatch.setattr(archive, "KEYRING", other)
+    with pytest.raises(SignatureError, match="NO_PUBKEY"):
+        fetch(tmp_path / "store", server)
+
+
+@pytest.mark.parametrize("side", ["userspace", "kernel"])
+def test_falsified_package(store, debs, tmp_path, side):
+    folder = tmp_path / "debs"
+    shutil.copytree(debs, folder)
+    path = next(folder.glob("hostname_*.deb"))
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    before = objects(store)
+    made = getattr(operations, f"mirror_{side}_repository")
+    with pytest.raises(SignatureError, match="hostname"):
+        asyncio.run(run_operation(made, store=store, debs=str(folder)))
+    assert objects(store) == before
+
+
+def apko_lock(folder, repository, key):
+    """apko's answer, in a folder of its own, with an empty cache"""
+    folder.mkdir()
+    (folder / "repository").symlink_to(repository)
+    shutil.copyfile(key, folder / "mirror.rsa.pub")
+    config = {
+        "contents": {
+            "build_repositories": ["./repository"],
+            "runtime_repositories": ["https://example.org/none"],
+            "keyring": ["./mirror.rsa.pub"],
+            "packages": ["hostname"],
+        },
+        "archs": ["x86_64"],
+    }
+    (folder / "apko.yaml").write_text(json.dumps(config))
+    argv = [find_tool("apko"), "lock", "apko.yaml", "--arch", "x86_64"]
+    return subprocess.run(
+        [*argv, "--output", "lock.json"],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(folder / "cache")},
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_apko_takes_the_userspace(userspace, tmp_path):
+    about = json.loads((userspace / "repository.json").read_text())
+    assert (about["variant"], about["repositories"]) == ("mirror", ["."])
+    (key,) = about["keys"]
+    done = apko_lock(tmp_path / "good", userspace, userspace / key)
+    assert done.returncode == 0, done.stderr
+    lock = json.loads((tmp_path / "good/lock.json").read_text())
+    names = {one["name"] for one in lock["contents"]["packages"]}
+    assert {"hostname", "libc6", "wolfi-baselayout"} <= names
+
+
+def test_apko_refuses_another_key(userspace, tmp_path):
+    private, public = tmp_path / "other.rsa", tmp_path / "other.rsa.pub"
+    subprocess.run(["openssl", "genrsa", "-out", private, "2048"], check=True)
+    argv = ["openssl", "rsa", "-in", private, "-pubout", "-out", public]
+    subprocess.run(argv, check=True)
+    done = apko_lock(tmp_path / "bad", userspace, public)
+    assert done.returncode == 1
+    assert "signature verification failed" in done.stderr
+
+
+def dnf(tmp_path, repository, *argv):
+    for name in ("root", "repos", "vars"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    (tmp_path / "repos/mirror.repo").write_text(
+        f"[mirror]\nname=mirror\nbaseurl=file://{repository}\n"
+    )
+    return subprocess.run(
+        [
+            *(find_tool("dnf"), "-q", f"--installroot={tmp_path / 'root'}"),
+            *("--releasever=44", f"--setopt=reposdir={tmp_path / 'repos'}"),
+            *(f"--setopt=varsdir={tmp_path / 'vars'}", "--forcearch=x86_64"),
+            *(f"--setopt=cachedir={tmp_path / 'cache'}", "--setopt=plugins=0", *argv),
+        ],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+
+
+def test_dnf_takes_the_kernel(kernel, tmp_path):
+    about = json.loads((kernel / "repository.json").read_text())
+    assert about["repositories"] == [{"id": "mirror", "baseurl": "."}]
+    assert about["releasever"] == "44"
+    listed = dnf(tmp_path, kernel, "repoquery", "--qf", "%{name} %{evr}").split("\n")
+    for name in ("kernel-core", "kernel-modules-core", "kernel-modules", "kernel"):
+        assert f"{name} {VERSION}" in listed
+    assert any(line.startswith("glibc 2.") for line in listed)
+    provided = ("repoquery", "--whatprovides", f"kernel-uname-r = {RELEASE}")
+    assert "kernel-core" in dnf(tmp_path, kernel, *provided)
+    files = dnf(tmp_path, kernel, "repoquery", "-l", "kernel-core").split()
+    assert f"/lib/modules/{RELEASE}/vmlinuz" in files
+
+
+def rpmkeys(path, root):
+    argv = ["--define", "_pkgverify_level all", "--dbpath", "/rpmdb", "--root", root]
+    return [find_tool("rpmkeys"), *argv, *path]
+
+
+def test_rpms_are_signed(kernel, tmp_path):
+    packages = sorted(kernel.rglob("*.rpm"))
+    checksig = rpmkeys(["--checksig", *packages], tmp_path)
+    # Nobody's key is known yet
+    done = subprocess.run(checksig, text=True, stdout=subprocess.PIPE)
+    assert done.returncode != 0 and "SIGNATURES NOT OK" in done.stdout
+    key = kernel / "RPM-GPG-KEY-mirror"
+    subprocess.run(rpmkeys(["--import", key], tmp_path), check=True)
+    subprocess.run(checksig, check=True)
+
+
+def test_nothing_secret_is_kept(userspace, kernel, store):
+    for folder in (store / "objects", store / "logs", store / "actions"):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                assert b"PRIVATE KEY" not in path.read_bytes(), path
+    folder = store / "cache/mirror-keys"
+    assert (folder / "apk/mirror.rsa").stat().st_mode & 0o077 == 0
+    assert (folder / "rpm/gnupg").stat().st_mode & 0o077 == 0
+    assert not list((store / "tmp").glob("*/work"))
+
+
+def test_second_run_is_identical(userspace, kernel, debs, kernel_debs, store):
+    """With the same keys, another run gives the same bits"""
+    shutil.rmtree(store / "actions")
+    (store / "actions").mkdir()
+    for side, folder, first in (
+        ("userspace", debs, userspace),
+        ("kernel", kernel_debs, kernel),
+    ):
+        made = getattr(operations, f"mirror_{side}_repository")
+        again = asyncio.run(run_operation(made, store=store, debs=str(folder)))
+        assert again == str(first)
+
+
+def test_no_process_is_left(kernel, store):
+    """Nor gpg's agent: nothing runs in a sandbox that has a part of this store"""
+    part = "/".join(store.parts[-2:])
+    for path in Path("/proc").glob("[0-9]*/mountinfo"):
+        try:
+            mounts = path.read_text()
+        except OSError:  # it ended meanwhile, or is not ours
+            continue
+        assert part not in mounts, path
