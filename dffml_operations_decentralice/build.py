@@ -96,6 +96,7 @@ def check_settings(content: Dict[str, Any]) -> None:
 
 async def run(flow: DataFlow, *, update: bool = False) -> Dict[str, Any]:
     """Run a flow to its end; its outputs. Raises one of our errors."""
+    Store(default_root())  # said once, not by each operation that starts first
     if update:
         os.environ[UPDATE] = str(time.time())
     try:

@@ -5,9 +5,11 @@ What the commands share: options with one dash as dffml's, unknown ones are erro
 progress on standard error, the answer as JSON on standard output, an exit code for
 each kind of failure.
 """
+import logging
 import os
 import shutil
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -33,10 +35,9 @@ class Command(CMD):
             with progress.monitored(self.monitor()) as monitor:
                 return await self.answer(monitor)
         except DecentrAliceError as error:
-            if not error.told:
-                print("\n".join(error.lines()), file=sys.stderr)
-            number = signals.received()
-            sys.exit(INTERRUPTED + number if number else error.exit_code)
+            fail(error)
+        except Exception as error:
+            fail(Defect(error))
 
     def refuse_unknown(self) -> None:
         """dffml puts options that it does not know aside; a typing mistake is an error"""
@@ -58,7 +59,31 @@ class Command(CMD):
         return progress.Recorder(kinds[kind]())
 
     async def answer(self, monitor) -> Any:
+        """What the command prints as JSON"""
         raise NotImplementedError
+
+
+class Defect(DecentrAliceError):
+    """What nobody thought of: ours to mend, but no reason for a traceback"""
+
+    def __init__(self, error: Exception):
+        super().__init__(
+            f"{type(error).__name__}: {error}",
+            remedy="`-log debug` shows where it comes from; please report it",
+        )
+        self.__cause__ = error
+
+
+def fail(error: DecentrAliceError) -> None:
+    """Say what went wrong, and end"""
+    from .engine import signals
+
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        traceback.print_exception(type(error), error, error.__traceback__)
+    if not error.told:
+        print("\n".join(error.lines()), file=sys.stderr)
+    number = signals.received()
+    sys.exit(INTERRUPTED + number if number else error.exit_code)
 
 
 @config

@@ -7,7 +7,6 @@ owners are set from what the packages say.
 """
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple
 
@@ -34,13 +33,14 @@ OWNERS = "owners.json"
 
 
 class Owned(NamedTuple):
-    """A file of a package that is not root's"""
+    """A file or directory of a package that is not root's, or setuid, setgid, sticky"""
 
     path: str
     user: str
     group: str
     uid: int
     gid: int
+    mode: int
 
 
 @settings
@@ -173,7 +173,7 @@ async def fetch_userspace(
 ) -> UserspacePackages:
     """
     Every locked package, each checked against the hashes in the lock; ``owners.json``
-    has what is not root's in them
+    has the members whose owner or mode apko loses
     """
     content = json.loads(Path(lock).read_text())
     wanted = {
@@ -195,18 +195,24 @@ async def fetch_userspace(
 
 def examine(folder: Path, wanted: Dict[str, Dict[str, Any]]) -> Dict[str, List[Owned]]:
     """
-    Check each file against the lock; of each the members that are not root's, since
-    this is the only time that all of it is read
+    Check each file against the lock; of each the members whose owner or mode apko
+    loses, since this is the only time that all of it is read
     """
     found = {}
     for name, one in sorted(wanted.items()):
         apk.verify(folder / name, one["checksum"], one["data"]["checksum"])
         found[name] = [
-            Owned(member.path, member.uname, member.gname, member.uid, member.gid)
-            for member in apk.members(folder / name)
-            if {member.uname, member.gname} - {"root", ""} or member.uid or member.gid
+            Owned(one.path, one.uname, one.gname, one.uid, one.gid, one.mode & 0o7777)
+            for one in apk.members(folder / name)
+            if is_special(one)
         ]
     return {name: owned for name, owned in found.items() if owned}
+
+
+def is_special(member: apk.Member) -> bool:
+    """Whether apko would not install it as it is: not root's, or with a special bit"""
+    foreign = {member.uname, member.gname} - {"root", ""} or member.uid or member.gid
+    return bool(foreign or (member.mode & 0o7000 and member.type in ("file", "dir")))
 
 
 @operation(tools=("apko", "tar"))
@@ -258,7 +264,7 @@ async def install(step: Step, repository, lock, packages, name: str) -> None:
         Owned(*fields) for one in mine for fields in owners.get(file_name(one), [])
     ]
     changed = await step.thread(set_owners, step.out, owned)
-    step.say(f"{len(mine)} packages, owners of {changed} files set")
+    step.say(f"{len(mine)} packages, owners or modes of {changed} files set")
 
 
 def accounts(root: Path, file: str) -> Dict[str, int]:
@@ -270,25 +276,24 @@ def accounts(root: Path, file: str) -> Dict[str, int]:
 
 def set_owners(root: Path, owned: Iterable[Owned]) -> int:
     """
-    Give what the packages' archives say is not root's to whom they say; the number of
-    files changed. Names count before numbers, which packagers may leave at 0.
+    Give owners and modes as the packages' archives have them; the number of files
+    changed. Names count before numbers, which packagers may leave at 0.
     """
     users, groups = accounts(root, "passwd"), accounts(root, "group")
     changed = 0
     for one in owned:
         uid, gid = users.get(one.user, one.uid), groups.get(one.group, one.gid)
         target = root / one.path
-        if (uid, gid) == (0, 0) or not os.path.lexists(target):
+        if not os.path.lexists(target):
             continue
         if not is_inside(root, target):
             raise UserError(
                 f"a package's path leads out of the tree: {one.path}",
                 remedy="do not use this package",
             )
-        mode = stat.S_IMODE(target.lstat().st_mode)
         os.chown(target, uid, gid, follow_symlinks=False)
         if not target.is_symlink():
-            target.chmod(mode)  # chown drops setuid and setgid
+            target.chmod(one.mode)  # after chown, which drops setuid and setgid
         changed += 1
     return changed
 

@@ -1,0 +1,98 @@
+"""
+What a build costs, in CPU seconds, beside mkosi's figures for a like image
+
+    make bench            needs the mirror's packages in the store, else makes them
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Dict, List
+
+from dffml_operations_decentralice.engine.store import default_root
+
+from .runner import OUTSIDE, Cost, adopt, cpu, run
+
+OVERLAYS = ["mirror"]
+TABLE = "{:34} {:>7} {:>7} {:>8}  {}"
+# Debian 12, systemd-boot and UKI, 130 packages, on the reference machine
+MKOSI = {
+    "nothing to do": "0.68",
+    "text file changed": "23-36",
+    "another initrd": "87",
+    "cold": "87",
+}
+
+
+def without(store: Path, keep: set, copy: Path) -> Path:
+    """A copy of a store that knows only the results of some operations"""
+    subprocess.run(["cp", "-al", f"{store}/.", copy], check=True)
+    for file in (copy / "actions").iterdir():
+        if json.loads(file.read_text())["parts"]["operation"] not in keep:
+            file.unlink()
+    return copy
+
+
+def command() -> List[Cost]:
+    """The whole command with nothing to do, the interpreter's start included"""
+    argv = [sys.executable, "-m", "dffml", "service", "decentralice", "build"]
+    costs = []
+    for _ in range(3):
+        before, started = cpu(), time.monotonic()
+        subprocess.run(
+            [*argv, "-overlays", *OVERLAYS],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+        costs.append(
+            Cost("build", cpu() - before, time.monotonic() - started, 0, True)
+        )
+    return costs[-1:]
+
+
+def show(name: str, costs: List[Cost], details: bool = False) -> Dict:
+    """Print a line, or one for each operation too"""
+    if details:
+        for one in costs:
+            if one.ran:
+                line = f"{one.cpu:.2f}", f"{one.wall:.2f}", f"{one.peak:.0f}", ""
+                print(TABLE.format("  " + one.operation, *line))
+    total = sum(one.cpu for one in costs), sum(one.wall for one in costs)
+    peak = max(one.peak for one in costs)
+    words = f"{total[0]:.2f}", f"{total[1]:.2f}", f"{peak:.0f}", MKOSI.get(name, "")
+    print(TABLE.format(name, *words), flush=True)
+    return {
+        "cpu_seconds": round(total[0], 2),
+        "seconds": round(total[1], 2),
+        "peak_mb": round(peak),
+        "operations": {one.operation: round(one.cpu, 2) for one in costs if one.ran},
+    }
+
+
+def main() -> None:
+    """Print the table, write bench.json"""
+    adopt()
+    store, found = default_root(), {}
+    print(TABLE.format("", "CPU s", "wall s", "MB", "mkosi's CPU s"))
+    run(store, OVERLAYS)
+    with tempfile.TemporaryDirectory(dir=store.parent) as folder:
+        os.chdir(folder)
+        outside = {"mirror_userspace_repository", "mirror_kernel_repository", *OUTSIDE}
+        cold = without(store, outside, Path(folder, "cold"))
+        found["cold"] = show("cold", run(cold, OVERLAYS), details=True)
+        changed = {"compose_root": {"hostname": f"bench{time.time_ns() % 10**6}"}}
+        found["text"] = show("text file changed", run(cold, OVERLAYS, changed))
+        other = {"dracut_initrd": {"compress": f"zstd -{time.time_ns() % 3 + 1} -q"}}
+        found["initrd"] = show("another initrd", run(cold, OVERLAYS, other))
+        shutil.rmtree(cold)
+    found["nothing"] = show("nothing to do", command())
+    Path(os.environ.get("BENCH", "bench.json")).write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Builds as a user runs them: nothing twice, interrupted ones go on, bad ones say so"""
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+BUILD = [sys.executable, "-m", "dffml", "service", "decentralice", "build"]
+
+
+def overlay(path, settings):
+    """A file with nothing but settings"""
+    path.write_text(yaml.safe_dump({"linked": True, "configs": settings}))
+    return str(path)
+
+
+def environment(image):
+    return {**os.environ, "DECENTRALICE_STORE": str(image.store)}
+
+
+class Events:
+    """A build whose progress is read as a program reads it"""
+
+    def __init__(self, image, cwd, *overlays):
+        self.seen = []
+        self.process = subprocess.Popen(
+            [*BUILD, "-progress", "json", "-overlays", *overlays, "mirror"],
+            cwd=cwd,
+            env=environment(image),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def until(self, event, operation):
+        """Read on until an event; fails if the build ends before"""
+        for line in self.process.stderr:
+            if not line.startswith("{"):
+                continue
+            found = json.loads(line)
+            self.seen.append((found["event"], found["operation"]))
+            if self.seen[-1] == (event, operation):
+                return
+        pytest.fail(f"no {event} of {operation}: {self.seen}")
+
+    def end(self, number):
+        self.process.send_signal(number)
+        self.process.stderr.read()
+        return self.process.wait()
+
+
+def commands_left(store):
+    """Processes that have something of a store's scratch directories open or in argv"""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    words = file.read().decode(errors="replace")
+            except OSError:
+                continue
+            if f"{store}/tmp/" in words:
+                found.append(words.replace("\0", " "))
+    return found
+
+
+def test_with_nothing_to_do_nothing_is_done(image, tmp_path):
+    for _ in range(2):  # the first one finds no lock in this directory, and writes it
+        done = subprocess.run(
+            [*BUILD, "-progress", "json", "-overlays", "mirror"],
+            cwd=tmp_path,
+            env=environment(image),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        assert json.loads(done.stdout)["verdict"] == "boots"
+        lines = [line for line in done.stderr.splitlines() if line.startswith("{")]
+        events = [json.loads(line) for line in lines]
+        ran = {one["operation"] for one in events if one["event"] == "start"}
+    assert ran <= {"publish_result", "lock_userspace", "lock_kernel_rpms"}
+    assert (tmp_path / "result/disk.qcow2").resolve() == image.disk
+
+
+@pytest.fixture
+def interrupted(image, tmp_path):
+    """A build with another host name, killed while the root is being formatted"""
+    changed = overlay(tmp_path / "o.yaml", {"compose_root": {"hostname": "killed"}})
+    (tmp_path / "result").symlink_to(image.directory)
+    events = Events(image, tmp_path, changed)
+    events.until("start", "format_root")
+    status = events.end(signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    return changed
+
+
+def test_a_killed_build_goes_on_where_it_stopped(image, tmp_path, interrupted):
+    assert commands_left(image.store) == []
+    assert (tmp_path / "result").resolve() == image.directory  # the last good one
+    events = Events(image, tmp_path, interrupted)
+    events.until("start", "boot_verify")
+    started = [operation for event, operation in events.seen if event == "start"]
+    assert "format_root" in started and "compose_root" not in started
+    # And a build that is asked to end does, and says so by its status
+    assert events.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert commands_left(image.store) == []
+    assert list((image.store / "tmp").iterdir()) == []
+
+
+def test_a_broken_init_is_reported_with_stage_and_remedy(image, tmp_path):
+    """The negative control: PID 1 ends at once, the kernel panics"""
+    broken = overlay(tmp_path / "o.yaml", {"build_uki": {"cmdline": ["init=/bin/true"]}})
+    (tmp_path / "result").symlink_to(image.directory)
+    done = subprocess.run(
+        [*BUILD, "-overlays", broken, "mirror"],
+        cwd=tmp_path,
+        env=environment(image),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 9, done.stderr
+    assert "Traceback" not in done.stderr
+    said = done.stderr.splitlines()[-4:]
+    assert [line.partition(":")[0] for line in said][:3] == ["error", "remedy", "log"]
+    report = json.loads((tmp_path / "result/report.json").read_text())
+    assert report["verdict"] == "does-not-boot"
+    assert "switch-root" in report["stages"] and "login" not in report["stages"]
+    assert "panic" in report["matched_line"].lower()
+    assert report["remedy"]
+    # Long before any limit, and the last image that boots is still at hand
+    assert report["seconds"] < 2 * report["stages"]["switch-root"] + 60
+    assert (tmp_path / "result.last-good").resolve() == image.directory
