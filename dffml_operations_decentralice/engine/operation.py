@@ -16,9 +16,10 @@ import hashlib
 import inspect
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Dict, Optional, get_args
+from typing import Any, Awaitable, Callable, Dict, List, Optional, get_args
 from typing import get_type_hints
 
 from dffml import Definition, op
@@ -75,7 +76,7 @@ class Action:
             "code": code_digest(self.function.__module__),
         }
         for tool in self.tools:
-            parts[f"tool {tool}"] = store.file_digest(Path(find_tool(tool)))
+            parts[f"tool {tool}"] = identity(tool, store)
         for name in self.files:
             parts[f"files {name}"] = digest_of((FILES / name).resolve())
         if self.settings:
@@ -162,7 +163,8 @@ def operation(
     Make an operation of ``async (step, artefact: Type, ...) -> Type``
 
     result: name of the artefact, by default that of its type
-    tools: programs or files of the host whose identity decides about the result
+    tools: programs or files of the host whose identity decides about the result; of a
+        wrapper script the command that prints its version
     files: entries of the package's ``files`` folder that it uses
     volatile: depends on the outside world; `build -update` asks anew
     cached: False runs it always
@@ -224,6 +226,23 @@ def registered_name(function: Callable) -> str:
 def kebab(name: str) -> str:
     """UnifiedKernelImage -> unified-kernel-image"""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+
+
+def identity(tool: str, store: Store) -> str:
+    """
+    What tells a tool from another one: its content, or, of ``program argument ...``,
+    what this prints. The latter is for wrappers, whose text names their place.
+    """
+    name, *arguments = tool.split()
+    path = Path(find_tool(name))
+    if not arguments:
+        return store.file_digest(path)
+    return store.remembered(path, tool, lambda: _printed([str(path), *arguments]))
+
+
+def _printed(argv: List[str]) -> str:
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return done.stdout.decode("utf-8", "replace").strip()
 
 
 def _setting_part(field: dataclasses.Field, value: Any) -> Any:

@@ -50,6 +50,8 @@ def _handle(number: int) -> None:
 def group(pid: int):
     """A process group that must not outlive the block"""
     _groups.add(pid)
+    if _received:  # while it was being started
+        kill(pid)
     try:
         yield
     finally:

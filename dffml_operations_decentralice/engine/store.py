@@ -6,7 +6,7 @@ Immutable results, named by what is in them, and an index of what made them
     <store>/objects/<digest>-<name>   a file, or a directory
     <store>/actions/<key>.json        {"object", "parts": what the key is made of, ...}
     <store>/latest/<operation>.json   the parts of the last run, to tell what changed
-    <store>/memo.json                 digests of files outside, by size and time
+    <store>/memo.json                 what is known of files outside, by size and time
     <store>/cache/<tool>/             what tools keep for themselves; no result
     <store>/logs/                     the log of each operation's last run
     <store>/roots/                    links from outside to what must be kept
@@ -25,7 +25,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, AsyncIterator, Dict, Iterator, Optional, Set
+from typing import Any, AsyncIterator, Callable, Dict, Iterator, Optional, Set
 
 from ..errors import SpaceError, UserError
 from . import signals
@@ -144,13 +144,17 @@ class Store:
         self._write(self.root / "roots" / f"{name}.json", {"link": str(link)})
 
     def file_digest(self, path: Path) -> str:
-        """SHA-256 of a file outside, not read again while size and times are the same"""
+        """SHA-256 of a file outside, not read again while it is the same"""
+        return self.remembered(path, "sha256", lambda: sha256(path))
+
+    def remembered(self, path: Path, what: str, find: Callable[[], str]) -> str:
+        """What was found of a file outside, as long as its size and times are the same"""
         info = path.stat()
         stamp = [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
-        memo = self._memo()
-        known = memo.get(str(path))
+        memo, name = self._memo(), f"{what} {path}"
+        known = memo.get(name)
         if known is None or known[0] != stamp:
-            memo[str(path)] = known = [stamp, sha256(path)]
+            memo[name] = known = [stamp, find()]
             self._write(self.root / "memo.json", memo)
         return known[1]
 

@@ -64,7 +64,7 @@ class SsiServiceSettings:
     )
 
 
-@operation(tools=("go",), files=(SOURCES,))
+@operation(tools=("go env GOVERSION",), files=(SOURCES,))
 async def build_ssi_service(step: Step[SsiServiceSettings]) -> SsiServiceProgram:
     """
     Build the service: a directory of ``ssi-service``, a static program, and
@@ -90,7 +90,7 @@ async def build_ssi_service(step: Step[SsiServiceSettings]) -> SsiServiceProgram
     return SsiServiceProgram(str(step.out))
 
 
-@operation(tools=("nfpm", "melange", "openssl"), files=("ssi_service",))
+@operation(tools=("nfpm --version", "melange", "openssl"), files=("ssi_service",))
 async def package_ssi_service(
     step: Step, program: SsiServiceProgram
 ) -> SsiServicePackage:

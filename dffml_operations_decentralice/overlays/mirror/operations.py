@@ -143,7 +143,7 @@ async def fetch_debian_kernel(step: Step[DebianKernelSettings]) -> DebianKernel:
 
 @operation(
     result="kernel-repository",
-    tools=("gpg", "rpmsign", "nfpm", "createrepo_c"),
+    tools=("gpg", "rpmsign", "nfpm --version", "createrepo_c --version"),
     files=("mirror/kernel",),
 )
 async def mirror_kernel_repository(step: Step, debs: DebianKernel) -> KernelRepository:
