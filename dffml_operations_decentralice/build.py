@@ -18,12 +18,17 @@ from dffml.util.data import merge
 
 from . import flows
 from .engine.operation import UPDATE
-from .engine.settings import validated
+from .engine.settings import check, validated
 from .engine.store import Store, default_root
 from .errors import DecentrAliceError, NetworkError, UserError
 
 PROBE = 15.0  # seconds that an upstream has to answer
 BASE = "os_decentralice.yaml"
+SHAPES = {
+    **{name: dict for name in ("definitions", "operations", "flow", "configs")},
+    **{"seed": list, "linked": bool, "forward": dict},
+}
+NAMES = {dict: "mapping", list: "list", bool: "`true` or `false`"}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 0.1 s less
 
 
@@ -54,25 +59,55 @@ def read(path: Path) -> Dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: no mapping", remedy="an overlay is a dffml flow")
+    content = {name: part for name, part in content.items() if part is not None}
+    check_shape(path, content)
     return content
+
+
+def check_shape(path: Path, content: Dict[str, Any]) -> None:
+    """dffml would merge what is of another shape into nonsense, or end in a traceback"""
+    for name, part in content.items():
+        if name not in SHAPES:
+            raise UserError(
+                f"{path}: unknown part {name!r}",
+                remedy=f"the parts of a flow are {', '.join(SHAPES)}",
+            )
+        wanted = SHAPES[name]
+        if not isinstance(part, wanted):
+            raise UserError(
+                f"{path}: {name} must be a {NAMES[wanted]}",
+                remedy=f"write it as it is in {BASE}",
+            )
+        if name == "configs":
+            part.update({one: {} for one, values in part.items() if values is None})
+        for one, values in part.items() if wanted is dict else ():
+            if not isinstance(values, dict):
+                raise UserError(
+                    f"{path}: {one!r} in {name} must be a mapping",
+                    remedy=f"write it as it is in {BASE}",
+                )
 
 
 def merged(overlays: Sequence[str] = (), base: str = BASE) -> Dict[str, Any]:
     """Flow and overlays as data; `UserError` if an overlay has no place to go"""
-    found: Dict[str, Any] = {}
-    base_content = read(flows.path(base))
-    names = set(base_content["operations"])
     contents = [(path, read(path)) for path in map(find_overlay, overlays)]
-    names = names.union(*(content.get("operations", {}) for _, content in contents))
+    contents.append((flows.path(base), read(flows.path(base))))
+    operations: Dict[str, Any] = {}
+    for _, content in contents:
+        for name, operation in content.get("operations", {}).items():
+            operations[name] = {**operation, **operations.get(name, {})}
+    found: Dict[str, Any] = {}
     for path, content in contents:
-        for name in content.get("configs", {}) or {}:
-            if name not in names:
+        for name, values in content.get("configs", {}).items():
+            if name not in operations:
                 raise UserError(
                     f"{path}: settings of {name!r}, which is no operation of the flow",
-                    remedy=f"operations are {', '.join(sorted(names))}",
+                    remedy=f"operations are {', '.join(sorted(operations))}",
                 )
+            settings = settings_of(name, operations[name])
+            if settings:
+                check(settings, values, name)
         merge(found, content, list_append=True)
-    merge(found, base_content, list_append=True)
     return found
 
 
@@ -80,18 +115,36 @@ def load(overlays: Sequence[str] = ()) -> DataFlow:
     """The dataflow, its settings checked"""
     content = merged(overlays)
     check_settings(content)
-    return DataFlow._fromdict(**content)
+    try:
+        return DataFlow._fromdict(**content)
+    except Exception as error:  # whatever dffml stumbles over
+        raise UserError(
+            f"dffml cannot read the flow with its overlays: {error!r}",
+            remedy="compare the overlay's operations, definitions and flow with "
+            f"{BASE}",
+        ) from error
 
 
 def check_settings(content: Dict[str, Any]) -> None:
-    """Every setting of every operation of ours is known and of its type"""
-    for instance, operation in content["operations"].items():
-        implementation = OperationImplementation.load(operation["name"])
-        settings = getattr(implementation, "CONFIG", None)
-        if settings is not None and hasattr(settings, "__dataclass_fields__"):
-            values = (content.get("configs") or {}).get(instance, {})
-            if getattr(settings, "validated", False):
-                validated(settings, values, instance)
+    """Every setting of every operation of ours is known, of its type and there"""
+    for name, operation in content["operations"].items():
+        settings = settings_of(name, operation)
+        if settings:
+            validated(settings, content.get("configs", {}).get(name, {}), name)
+
+
+def settings_of(name: str, operation: Dict[str, Any]) -> Optional[type]:
+    """The class of an operation's settings, None if it has none of ours"""
+    registered = operation.get("name")
+    try:
+        implementation = OperationImplementation.load(registered)
+    except Exception as error:  # of an import, too
+        raise UserError(
+            f"operation {name!r}: {registered!r} cannot be loaded: {error!r}"[:300],
+            remedy="`name` is a registered operation, or module:function",
+        ) from error
+    settings = getattr(implementation, "CONFIG", None)
+    return settings if getattr(settings, "validated", False) else None
 
 
 async def run(flow: DataFlow, *, update: bool = False) -> Dict[str, Any]:

@@ -9,7 +9,11 @@ from typing import Dict, List
 import pytest
 
 from dffml_operations_decentralice import flows
+from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.store import default_root
+from dffml_operations_decentralice.errors import MissingTool
+
+from .rpms import Rpms
 
 DFFML = [sys.executable, "-m", "dffml"]
 STORE = default_root()  # before any test sets another one
@@ -26,6 +30,17 @@ def store(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("DECENTRALICE_STORE", str(path))
     monkeypatch.delenv("DECENTRALICE_UPDATE", raising=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def rpms(tmp_path_factory) -> Rpms:
+    """A small repository of signed RPMs"""
+    for tool in ("nfpm", "createrepo_c", "gpg", "gpgconf", "rpmkeys"):
+        try:
+            find_tool(tool)
+        except MissingTool as error:
+            pytest.skip(error.cause)
+    return Rpms(tmp_path_factory.mktemp("rpms"))
 
 
 class Image:

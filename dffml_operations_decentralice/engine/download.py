@@ -63,8 +63,13 @@ async def fetch_all(
                 done(download)
 
         tasks = [asyncio.ensure_future(one_of(one)) for one in remote]
+        signals.watch()
         try:
-            await asyncio.gather(*tasks)
+            with signals.cancelling(tasks):
+                await asyncio.gather(*tasks)
+        except asyncio.CancelledError:
+            signals.check()
+            raise
         finally:
             for task in tasks:
                 task.cancel()
@@ -97,7 +102,7 @@ async def _get(session, download: Download) -> None:
     headers = {"Range": f"bytes={have}-"} if have else {}
     try:
         async with session.get(download.source, headers=headers) as reply:
-            if reply.status == 416:
+            if reply.status == 416 and have:
                 part.unlink()
                 raise _Again("the partial file does not fit")
             _check_status(download, reply.status)
@@ -127,11 +132,16 @@ def _copy(download: Download) -> None:
     part = download.target.with_name(download.target.name + ".part")
     try:
         shutil.copyfile(download.source, part)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{download.source} is not there",
             remedy="`build -update` asks the repository what it has now",
         ) from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UserError(
+            f"{download.source} cannot be read: {error.strerror}",
+            remedy="give a file that you may read",
+        ) from error
     _accept(download, part)
 
 

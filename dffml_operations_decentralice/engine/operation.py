@@ -35,6 +35,7 @@ from .step import FILES, Step
 from .store import Store, default_root, key_of
 
 FORMAT = 1  # of keys: to be raised when the engine changes what results are made of
+UMASK = 0o022  # of all that is made, whoever makes it
 UPDATE = "DECENTRALICE_UPDATE"  # set: operations that ask the outside world ask anew
 
 try:  # the definitions of dffml's main branch have fields that a plain one lacks
@@ -114,6 +115,7 @@ class Action:
     async def _make(self, key, parts, settings, artefacts, store: Store) -> str:
         emit("start", operation=self.name, reason=self._why(parts, store))
         started = time.monotonic()
+        os.umask(UMASK)
         with store.scratch(self.name) as scratch:
             step = Step(self.name, settings, store, scratch, self.result)
             await self.function(step, **artefacts)

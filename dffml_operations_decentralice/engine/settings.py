@@ -50,9 +50,22 @@ def settings(cls: Type[S]) -> Type[S]:
 def validated(cls: Type[S], values: Optional[Dict[str, Any]], of: str = "") -> S:
     """The settings object of ``values``; `UserError` names what cannot be used."""
     of = of or cls.__name__
+    values = {} if values is None else values
+    check(cls, values, of)
+    for one in dataclasses.fields(cls):
+        needed = one.default is one.default_factory is dataclasses.MISSING
+        if needed and one.name not in values:
+            raise UserError(
+                f"{of}: setting {one.name!r} is missing",
+                remedy=f"{one.name}: {one.metadata['description']}",
+            )
+    return cls(**values)
+
+
+def check(cls: type, values: Any, of: str) -> None:
+    """`UserError` if one of the values cannot be used; others may be missing"""
     types = get_type_hints(cls)
     fields = {one.name: one for one in dataclasses.fields(cls)}
-    values = {} if values is None else values
     if not isinstance(values, dict):
         raise UserError(
             f"{of}: settings must be a mapping, not {values!r}",
@@ -72,19 +85,6 @@ def validated(cls: Type[S], values: Optional[Dict[str, Any]], of: str = "") -> S
                 f"{of}: setting {name!r} must be {describe(expected)}, not {shown}",
                 remedy=f"{name}: {fields[name].metadata['description']}",
             )
-    missing = [
-        name
-        for name, one in fields.items()
-        if name not in values
-        and one.default is dataclasses.MISSING
-        and one.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise UserError(
-            f"{of}: setting {missing[0]!r} is missing",
-            remedy=f"{missing[0]}: {fields[missing[0]].metadata['description']}",
-        )
-    return cls(**values)
 
 
 def fits(value: Any, expected: Any) -> bool:

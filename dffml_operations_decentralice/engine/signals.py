@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import Optional, Set
+from typing import Iterable, Optional, Set
 
 from ..errors import CommandFailed
 
 _groups: Set[int] = set()
+_tasks: Set["asyncio.Future"] = set()
 _received: Optional[int] = None
 
 
@@ -44,6 +45,18 @@ def _handle(number: int) -> None:
     _received = number
     for group in list(_groups):
         kill(group)
+    for task in list(_tasks):
+        task.cancel()
+
+
+@contextlib.contextmanager
+def cancelling(tasks: Iterable["asyncio.Future"]):
+    """Tasks that wait for something else than a command, and need not"""
+    _tasks.update(tasks)
+    try:
+        yield
+    finally:
+        _tasks.difference_update(tasks)
 
 
 @contextlib.contextmanager

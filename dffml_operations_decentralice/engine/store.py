@@ -117,7 +117,8 @@ class Store:
             try:
                 yield path
             finally:
-                remove_tree(path)
+                with self._sweeping():
+                    remove_tree(path)
 
     def add(self, out: Path, name: str) -> str:
         """
@@ -224,13 +225,14 @@ def _try_lock(file) -> bool:
 
 def _abandoned(path: Path) -> bool:
     """
-    Whether nobody works at an entry of ``tmp``: nobody holds its lock. A directory that
-    has none is from before it was made, or was about to be removed.
+    Whether nobody works at an entry of ``tmp``. A directory that has no lock lost its
+    owner while it was made or removed, as this is done by one process at a time.
     """
-    old = path.stat().st_mtime < time.time() - HOUR
     lock = path / LOCK if path.is_dir() else path
-    if not lock.exists() or (lock == path and not old):
-        return old
+    if not lock.exists():
+        return True
+    if lock is path and path.stat().st_mtime > time.time() - HOUR:
+        return False
     with open(lock) as file:
         return _try_lock(file)
 

@@ -3,7 +3,9 @@ What runs inside of a virtual machine for a verdict, the image unchanged
 
 systemd (256 or newer) takes units from credentials, and credentials from the SMBIOS
 strings that QEMU gives: https://systemd.io/CREDENTIALS,
-https://www.freedesktop.org/software/systemd/man/latest/systemd.system-credentials.html
+https://www.freedesktop.org/software/systemd/man/latest/systemd.system-credentials.html.
+The unit runs a script that comes by a virtio-serial port, and what it finds out goes
+back by another one (a port is open once at a time).
 """
 
 from pathlib import Path
@@ -11,22 +13,26 @@ from typing import Dict
 
 HERE = Path(__file__).parent
 UNIT = "decentralice-health.service"
-SCRIPT = "decentralice.health"
-LIMIT = "decentralice.limit"
-# The virtio-serial port which the script writes its document to
-PORT = "decentralice.health"
+SCRIPT_PORT = "decentralice.script"
+REPORT_PORT = "decentralice.health"
+# systemd 252 in an initrd reads 4096 bytes of all SMBIOS strings, imports what is whole
+# in them, and a newer one after it does not look for the rest
+SMBIOS_LIMIT = 4096
 
 
-def health_credentials(limit: float, here: Path = HERE) -> Dict[str, bytes]:
-    """
-    Credentials which have a system report on itself and power off. ``limit``: seconds
-    that it may take from the start of the script to the end of the boot.
-    """
+def health_credentials(here: Path = HERE) -> Dict[str, bytes]:
+    """Credentials which have a system run what comes by the script's port"""
+    target = (here / "multi-user.target.conf").read_bytes()
     return {
         f"systemd.extra-unit.{UNIT}": (here / UNIT).read_bytes(),
-        "systemd.unit-dropin.multi-user.target": (
-            here / "multi-user.target.conf"
-        ).read_bytes(),
-        SCRIPT: (here / "health.sh").read_bytes(),
-        LIMIT: str(max(1, int(limit))).encode(),
+        "systemd.unit-dropin.multi-user.target": target,
     }
+
+
+def health_script(limit: float, here: Path = HERE) -> bytes:
+    """
+    The script. It reports and powers off once the boot is done, at the latest ``limit``
+    seconds after its own start.
+    """
+    head = f"limit={max(1, int(limit))}\n".encode()
+    return head + (here / "health.sh").read_bytes()

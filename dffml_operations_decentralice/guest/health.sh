@@ -1,10 +1,9 @@
-#!/bin/sh
-# One JSON document about the system it runs on, then power off.
+# One JSON document about the system it runs on, then power off. Given to `sh` by a port
+# which has no end of file, after a line `limit=SECONDS`.
 #
 # Needs sh, coreutils (or busybox) and systemd. Values are what commands say, in
 # Base64: the document is well-formed whatever they say, and made sense of outside.
 port=/dev/virtio-ports/decentralice.health
-read -r limit < "$CREDENTIALS_DIRECTORY/decentralice.limit"
 export LC_ALL=C SYSTEMD_COLORS=0 SYSTEMD_PAGER= TERM=dumb
 
 field() { # NAME COMMAND [ARGUMENT ...]
@@ -96,22 +95,12 @@ FinishTimestampMonotonic
     printf '}\n'
 }
 
-settle() { # until the boot is done, or the limit
-    end=$(($(uptime_seconds) + limit))
-    while [ "$(uptime_seconds)" -lt $end ]; do
-        # In slices: a signal of systemd that gets lost would be waited for in vain
-        case $(timeout 20 systemctl is-system-running --wait 2> /dev/null) in
-        '' | initializing | starting) ;;
-        *) return ;;
-        esac
-    done
+main() {
+    # Says "running" or "degraded"; what it is after the limit, `report` tells
+    timeout "$limit" systemctl is-system-running --wait > /dev/null 2>&1
+    report > "$port"
+    systemctl poweroff --no-block
 }
 
-uptime_seconds() {
-    read -r up _ < /proc/uptime
-    echo "${up%.*}"
-}
-
-settle
-report > "$port"
-systemctl poweroff --no-block
+# On one line: what follows might be read too late, or never
+main; exit

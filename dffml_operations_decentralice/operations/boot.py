@@ -16,7 +16,7 @@ import jsonschema
 from ..engine import Step, operation, setting, settings, signals
 from ..engine.digest import digest_of
 from ..errors import UserError
-from ..guest import PORT, health_credentials
+from ..guest import REPORT_PORT, SCRIPT_PORT, health_credentials, health_script
 from ..schemas import schema
 from ..types import BootReport, DiskImage
 from ..vm.accelerator import Accelerator, find_accelerator, memo_name, remember
@@ -134,6 +134,7 @@ async def boot(step: Step, disk: str, firmware: Firmware, accelerator: str) -> O
         plan = Plan(
             overall=step.settings.limit * scale,
             scale=scale,
+            send={SCRIPT_PORT: health_script(WAIT * scale)},
             on_stage=lambda *stage: step.say(progress(*stage)),
             on_output=record,
         )
@@ -154,7 +155,7 @@ def watched_machine(
     config: BootSettings, firmware: Firmware, accelerator: str
 ) -> Machine:
     """The machine which boots a disk and hears what the system reports"""
-    credentials = health_credentials(WAIT * SLOWER[accelerator])
+    credentials = health_credentials()
     return Machine(
         accelerator=accelerator,
         cpus=config.cpus,
@@ -164,7 +165,7 @@ def watched_machine(
         disk="disk.qcow2",
         serial="serial",
         qmp="qmp",
-        ports=((PORT, "health"),),
+        ports=((SCRIPT_PORT, "script"), (REPORT_PORT, "health")),
         credentials=tuple(sorted(credentials.items())),
         network="restricted",
     )

@@ -7,13 +7,14 @@ https://uapi-group.org/specifications/specs/discoverable_partitions_specificatio
 """
 import json
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 from ..engine import Step, operation, setting, settings
-from ..errors import SpaceError, UserError
+from ..errors import CommandFailed, DecentrAliceError, SpaceError, UserError
 from ..types import (
     DiskImage,
     EspFileSystem,
@@ -220,9 +221,12 @@ async def format_root(
     surroundings = {"E2FSPROGS_FAKE_TIME": str(step.epoch)}
     places = {step.work: "/run/work"}
     options = dict(bind=places, env=surroundings)
-    await step.run_in(
-        *(tools, *mke2fs_argv(want)), ro_bind={root: "/run/root"}, **options
-    )
+    try:
+        await step.run_in(
+            *(tools, *mke2fs_argv(want)), ro_bind={root: "/run/root"}, **options
+        )
+    except CommandFailed as error:
+        raise too_small(error, want) from error
     image = step.work / "root.img"
     used = await step.run_in(tools, "dumpe2fs", "-h", "/run/work/root.img", **options)
     script = step.work / "debugfs"
@@ -233,6 +237,17 @@ async def format_root(
     )
     image.rename(step.out)
     return RootFileSystem(str(step.out))
+
+
+def too_small(error: CommandFailed, root: Partition) -> DecentrAliceError:
+    """What mke2fs means when it finds no room for a block or an inode"""
+    if not re.search(r"[Cc]ould not allocate", error.cause):
+        return error
+    return SpaceError(
+        f"the root tree does not fit into a partition of {root.size} MiB",
+        remedy="settings `size`, `esp`, `swap` of partition, in MiB",
+        log=error.log,
+    )
 
 
 def mke2fs_argv(root: Partition) -> List[str]:

@@ -131,6 +131,8 @@ async def lock_kernel_rpms(
     found = lock_file.locked(wanted.lock, "kernel", request)
     if found is None:
         found = {"request": request, **await solve(step, repository, request)}
+        if lock_file.set_aside(wanted.lock):
+            step.unpinned()
     check_lock(found)
     step.out.write_text(lock_file.dump(found))
     return KernelLock(str(step.out))
@@ -177,25 +179,38 @@ def solver_error(kind: str, text: str, log: Optional[Path] = None):
 
 def check_lock(lock: Dict[str, Any]) -> None:
     """Refuse a lock that does not say exactly what each package is"""
-    names = set()
-    for one in lock.get("packages", []):
-        fit = (
-            re.fullmatch(r"[0-9a-f]{64}", str(one.get("sha256")))
-            and re.fullmatch(r"[^/\s]+", str(one.get("nevra")))
-            and ".." not in str(one.get("location", "..")).split("/")
-            and not str(one.get("location")).startswith("/")
-        )
-        if not fit:
+    packages = lock.get("packages")
+    known = {one["id"] for one in lock["request"]["repositories"]}
+    for one in packages if isinstance(packages, list) else [packages]:
+        if not is_exact(one) or one["repository"] not in known:
+            named = one.get("nevra") if isinstance(one, dict) else one
             raise UserError(
-                f"the lock's package {one.get('nevra')!r} is damaged",
-                remedy=lock_file.ANEW,
+                f"the lock's package {named!r} is damaged", remedy=lock_file.ANEW
             )
-        names.add(one["name"])
+    names = {one["name"] for one in lock["packages"]}
     missing = [one for one in lock["request"]["packages"] if one not in names]
     if missing:
         raise UserError(
             f"the lock lacks {', '.join(missing)}", remedy=lock_file.ANEW
         )
+
+
+def is_exact(package: Any) -> bool:
+    """Whether a lock says all of a package, and nothing that leads elsewhere"""
+    if not isinstance(package, dict):
+        return False
+    fields = ("name", "nevra", "sha256", "location", "repository")
+    words = [package.get(field) for field in fields]
+    if not all(isinstance(one, str) for one in words):
+        return False
+    location = package["location"].split("/")
+    return bool(
+        re.fullmatch(r"[0-9a-f]{64}", package["sha256"])
+        and re.fullmatch(r"[^/\s]+", package["nevra"])
+        and ".." not in location
+        and location[0]
+        and isinstance(package.get("size"), int)
+    )
 
 
 @operation(tools=("rpmkeys",))

@@ -10,9 +10,11 @@ or keys is refused rather than used. Without a lock the repositories are asked, 
 they answer becomes the lock.
 """
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+from ..engine.operation import UPDATE
 from ..errors import UserError
 
 VERSION = 1
@@ -20,20 +22,36 @@ ANEW = "`build -update` asks the repositories anew and writes another lock"
 
 
 def locked(file: str, part: str, request: Dict[str, Any]) -> Optional[Dict[str, Any]]:
-    """What a lock file says of a part; None if there is none. `UserError` if unfit."""
+    """
+    What a lock file says of a part; None if there is none, or if another one is to be
+    written. `UserError` if it does not fit.
+    """
     path = Path(file)
-    if not file or not path.exists():
+    if not there(file) or set_aside(file):
         return None
     lock = read(path)
     if part not in lock:
         return None
     found = lock[part]
-    if not isinstance(found, dict) or "request" not in found:
+    if not isinstance(found, dict) or not isinstance(found.get("request"), dict):
         raise UserError(f"{path}: {part!r} is damaged", remedy=ANEW)
     difference = changed(found["request"], request)
     if difference:
         raise UserError(f"{path}: {part} is locked for {difference}", remedy=ANEW)
     return found
+
+
+def there(file: str) -> bool:
+    """Whether there is a lock"""
+    return bool(file) and Path(file).exists()
+
+
+def set_aside(file: str) -> bool:
+    """
+    Whether there is a lock that is not looked at. What is found instead must not be
+    remembered as the answer to it: who puts it back means it.
+    """
+    return there(file) and bool(os.environ.get(UPDATE))
 
 
 def read(path: Path) -> Dict[str, Any]:

@@ -53,6 +53,7 @@ async def publish_result(
     Link the result, write the lock; raises `DoesNotBoot` or `VmError` if so it is
     """
     link, lock = Path(step.settings.link), Path(step.settings.lock)
+    check_link(link)
     write_lock(lock, userspace_lock, kernel_lock)
     replace_link(link, result)
     step.store.keep(link.absolute())
@@ -74,18 +75,25 @@ def write_lock(path: Path, userspace: str, kernel: str) -> None:
     )
     if path.exists() and path.read_text() == text:
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
     new.write_text(text)
     os.replace(new, path)
 
 
-def replace_link(link: Path, target: str) -> None:
-    """Point the link at another result; the last one that boots is kept beside"""
+def check_link(link: Path) -> None:
+    """Refuse to replace what may be somebody's"""
     if link.exists() and not link.is_symlink():
         raise UserError(
             f"{link} is there, and no result of ours",
             remedy="move it away, or set another `link` for publish_result",
         )
+
+
+def replace_link(link: Path, target: str) -> None:
+    """Point the link at another result; the last one that boots is kept beside"""
+    check_link(link)
+    link.parent.mkdir(parents=True, exist_ok=True)
     if verdict(link) == "boots" and verdict(Path(target)) != "boots":
         if os.readlink(link) != target:
             os.replace(link, link.with_name(link.name + LAST_GOOD))
@@ -100,7 +108,7 @@ def verdict(result: Path) -> str:
     """The verdict in a result, empty if there is none"""
     try:
         return json.loads((result / "report.json").read_text())["verdict"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 

@@ -28,6 +28,7 @@ PASSWORD_HASH = re.compile(r"\$(y|gy|7|2b|6|5)\$[./A-Za-z0-9$=,+-]+")
 UNIT = re.compile(r"[\w:.\\@-]+\.(service|socket|timer|target|path|mount|automount)")
 # The initrd has its kernel; the image needs modules, and what finds them
 NOT_IN_ROOT = ("vmlinuz", ".vmlinuz.hmac", "System.map", "config", "symvers.xz")
+MAX_LINKS = 40  # as Linux has it
 EMPTY = ("boot", "dev", "proc", "sys", "run", "tmp", "mnt", "var/tmp")
 
 
@@ -55,6 +56,11 @@ async def os_release(
 
 def release_fields(name: str, ident: str, version: str, source: dict) -> Dict[str, str]:
     """os-release's fields; an image of a mirror says so"""
+    if not name or not name.isprintable():
+        raise UserError(
+            f"{name!r} cannot be an os-release NAME",
+            remedy="one line of text: setting `name` of os_release",
+        )
     if not re.fullmatch(r"[a-z0-9._-]+", ident):
         raise UserError(
             f"{ident!r} cannot be an os-release ID",
@@ -180,27 +186,33 @@ def merge(source: Path, root: Path) -> None:
             if link.is_symlink():
                 files.append(name)
                 continue
-            target = root / inside / name
+            target = inside_root(root, inside / name / "entry").parent
             if not os.path.lexists(target):
-                target.mkdir()
+                target.mkdir(parents=True)
                 copy_owner(link, target)
+            elif not target.is_dir():
+                raise conflict(inside / name)
         for name in files:
             _merge_file(Path(directory, name), inside / name, root)
 
 
 def _merge_file(source: Path, inside: Path, root: Path) -> None:
-    target = root / inside
+    target = inside_root(root, inside)
     if str(inside) == APK_DATABASE:
         with open(target, "a") as database:
             database.write(source.read_text())
         return
     if os.path.lexists(target):
-        raise UserError(
-            f"/{inside} is in two packages",
-            remedy="leave one of them out of the settings",
-        )
+        raise conflict(inside)
     shutil.copy2(source, target, follow_symlinks=False)
     copy_owner(source, target)
+
+
+def conflict(inside: Path) -> UserError:
+    """What two packages have"""
+    return UserError(
+        f"/{inside} is in two packages", remedy="leave one of them out of the settings"
+    )
 
 
 def copy_owner(source: Path, target: Path) -> None:
@@ -243,15 +255,18 @@ def add_files(source: Path, root: Path) -> None:
 
 def inside_root(root: Path, inside: Path) -> Path:
     """The path in the tree; `UserError` if a link of the tree leads out of it"""
-    parent = root
-    for part in inside.parent.parts:
-        parent = parent / part
-        if parent.is_symlink():
-            to = os.readlink(parent)
-            base = root if to.startswith("/") else parent.parent
-            parent = Path(os.path.normpath(base / to.lstrip("/")))
-            if root != parent and root not in parent.parents:
-                raise UserError(f"{inside} leads out of the image", remedy="move it")
+    parent, pending, links = root, list(inside.parent.parts), 0
+    while pending:
+        part = pending.pop(0)
+        links += (parent / part).is_symlink()
+        if (part == ".." and parent == root) or links > MAX_LINKS:
+            raise UserError(f"{inside} leads out of the image", remedy="move it")
+        if not (parent / part).is_symlink():
+            parent = parent.parent if part == ".." else parent / part
+            continue
+        to = Path(os.readlink(parent / part))
+        pending = list(to.parts[to.is_absolute() :]) + pending
+        parent = root if to.is_absolute() else parent
     return parent / inside.name
 
 

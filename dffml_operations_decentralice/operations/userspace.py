@@ -115,6 +115,9 @@ async def lock_userspace(
             directory.mkdir()
             config = configuration(directory, repository, request[name])
             found[name] = await apko.lock(step, config, directory)
+        if lock_file.set_aside(wanted.lock):
+            step.unpinned()
+    check_lock(found)
     step.out.write_text(lock_file.dump(found))
     return UserspaceLock(str(step.out))
 
@@ -149,6 +152,22 @@ def configuration(
 def packages_of(lock: Dict[str, Any], name: str) -> List[Dict[str, Any]]:
     """The packages of a set in a lock: ``name``, ``version``, ``url``, ``checksum``…"""
     return lock[name]["contents"]["packages"]
+
+
+def check_lock(lock: Dict[str, Any]) -> None:
+    """Refuse a lock that does not say exactly what each package is"""
+    for name in SETS:
+        try:
+            packages = packages_of(lock, name)
+            for one in packages:
+                file_name(one)
+                texts = [one["url"], one["checksum"], one["data"]["checksum"]]
+                if not all(isinstance(text, str) for text in texts):
+                    raise TypeError
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"the lock's packages of the {name} are damaged", remedy=lock_file.ANEW
+            ) from error
 
 
 def file_name(package: Dict[str, Any]) -> str:

@@ -40,6 +40,7 @@ class Plan:
     until: str = ""  # a stage that is enough
     on_stage: Callable[[str, float], None] = lambda name, seconds: None
     on_output: Callable[[bytes, float], None] = lambda data, seconds: None
+    send: Mapping[str, bytes] = field(default_factory=dict)  # by name of a port
     limits: Mapping[str, float] = field(default_factory=lambda: LIMITS)
 
 

@@ -24,8 +24,9 @@ FIRMWARE = (
     ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
     ("/usr/share/qemu/ovmf-x86_64-code.bin", "/usr/share/qemu/ovmf-x86_64-vars.bin"),
 )
-# What a model has that no code asks for costs nothing, what it lacks can stop a boot
-CPU = {"kvm": "host", "tcg": "max"}
+# Without KVM: four levels of page tables instead of five, and no reason for the guest
+# to load its own KVM. Other models (no AVX, qemu64) cost the same, Haswell's costs more
+CPU = {"kvm": "host", "tcg": "max,la57=off,svm=off"}
 ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi"}
 
 

@@ -89,16 +89,20 @@ class Session:
         await self.qmp.start_server(f"{here}/{self.machine.qmp}")
         stack.push_async_callback(self._close)
         await self._serve(f"{here}/{self.machine.serial}", self._serial, stack)
-        for _name, path in self.machine.ports:
-            await self._serve(f"{here}/{path}", self._port, stack)
+        for name, path in self.machine.ports:
+            sent = self.plan.send.get(name, b"")
+            await self._serve(f"{here}/{path}", self._port, stack, sent)
 
     async def _serve(
         self,
         path: str,
         reader: Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]],
         stack: contextlib.AsyncExitStack,
+        sent: bytes = b"",
     ) -> None:
-        def connected(stream: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        def connected(stream: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+            # QEMU takes it from the socket when the guest opens the port
+            out.write(sent)
             self._readers.append(asyncio.ensure_future(reader(stream)))
 
         server = await asyncio.start_unix_server(connected, path)

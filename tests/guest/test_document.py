@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 
 from dffml_operations_decentralice.guest import (
     HERE,
-    LIMIT,
-    SCRIPT,
+    SMBIOS_LIMIT,
     document,
     health_credentials,
+    health_script,
 )
+from dffml_operations_decentralice.vm.qemu import credential
 
 HOSTILE = 'a "b" \\ {}\n\x00\x1b[0m\xff é </script>'.encode("latin-1")
 
@@ -28,25 +30,48 @@ def encoded(**fields):
     return json.dumps({"format": 1, **values}).encode()
 
 
-def test_credentials_are_the_script_and_how_to_start_it():
-    found = health_credentials(90.5)
-    assert found[LIMIT] == b"90"
-    assert found[SCRIPT] == (HERE / "health.sh").read_bytes()
+def test_what_the_unit_runs_is_what_is_sent():
+    found = health_credentials()
     unit = found["systemd.extra-unit.decentralice-health.service"].decode()
-    for name in (SCRIPT, LIMIT):
-        assert f"LoadCredential={name}\n" in unit
-    # A limit of the kernel for one argument, which QEMU is given it by
-    assert all(len(value) * 4 / 3 < 100_000 for value in found.values())
+    assert "ExecStart=/bin/sh /dev/virtio-ports/decentralice.script" in unit
+    assert health_script(90.5).startswith(b"limit=90\n")
+    assert health_script(0.1).startswith(b"limit=1\n")
 
 
-def shell(tmp_path, *commands):
+def test_credentials_are_small_enough():
+    strings = [
+        credential(*item)[1].partition("value=")[2]
+        for item in health_credentials().items()
+    ]
+    assert sum(len(one) + 1 for one in strings) + 64 < SMBIOS_LIMIT
+
+
+def test_the_script_needs_no_end_of_file(tmp_path):
+    """As a port gives it: a shell that waited for more would wait for ever"""
+    script = health_script(1).decode().replace("main; exit", "echo done; exit")
+    read, write = os.pipe()
+    os.write(write, script.encode())
+    try:
+        ran = subprocess.run(
+            ["sh", f"/dev/fd/{read}"],
+            pass_fds=[read],
+            stdout=subprocess.PIPE,
+            timeout=10,
+            check=True,
+        )
+    finally:
+        os.close(read)
+        os.close(write)
+    assert ran.stdout == b"done\n"
+
+
+def shell(*commands):
     """Lines of shell after the script's functions"""
-    script = (HERE / "health.sh").read_text().split("\nsettle\n")[0]
-    (tmp_path / LIMIT).write_text("5")
-    text = "\n".join([script, *commands])
+    script = (HERE / "health.sh").read_text().replace("main; exit", "")
+    text = "\n".join(["limit=5", script, *commands])
     ran = subprocess.run(
         ["sh", "-c", text],
-        env={"CREDENTIALS_DIRECTORY": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin"},
+        env={"PATH": "/usr/bin:/bin:/usr/sbin"},
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -56,7 +81,6 @@ def shell(tmp_path, *commands):
 def test_well_formed_whatever_is_said(tmp_path):
     (tmp_path / "said").write_bytes(HOSTILE * 100)
     raw = shell(
-        tmp_path,
         "printf '{\"format\":1'",
         f"field motd cat {tmp_path}/said",
         "field hostname no-such-command",
@@ -69,10 +93,9 @@ def test_well_formed_whatever_is_said(tmp_path):
     assert found["hostname"] == found["kernel"] == ""
 
 
-def test_the_whole_script_gives_a_document_anywhere(tmp_path):
+def test_the_whole_script_gives_a_document_anywhere():
     """Also where there is no systemd, no network and no service to ask"""
     raw = shell(
-        tmp_path,
         "systemctl() { :; }",
         "journalctl() { :; }",
         "automounts() { :; }",

@@ -37,7 +37,7 @@ def values(argv, option):
     [
         ("-smp", ["2"]),
         ("-m", ["2048M"]),
-        ("-cpu", ["max"]),
+        ("-cpu", ["max,la57=off,svm=off"]),
         ("-display", ["none"]),
         ("-netdev", ["user,id=net0,restrict=on"]),
         ("-serial", ["chardev:serial"]),

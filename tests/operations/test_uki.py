@@ -1,0 +1,66 @@
+import struct
+from pathlib import Path
+
+import pytest
+
+from dffml_operations_decentralice.errors import UserError
+from dffml_operations_decentralice.operations.uki import (
+    MAX_CMDLINE,
+    boot_loader,
+    ukify_argv,
+)
+
+
+def test_ukify_argv():
+    argv = ukify_argv("6.1.0", ["root=gpt-auto", "rw"])
+    assert argv[:2] == ["ukify", "build"]
+    assert "--cmdline=root=gpt-auto rw" in argv and "--uname=6.1.0" in argv
+    assert not [one for one in argv if one.startswith("--splash")]
+    assert "--splash=/run/splash.bmp" in ukify_argv("6.1.0", [], splash=True)
+
+
+@pytest.mark.parametrize("cmdline", [[], ["x" * (MAX_CMDLINE - 1)], ["a"] * 1024])
+def test_command_lines(cmdline):
+    assert ukify_argv("6.1", cmdline)
+
+
+@pytest.mark.parametrize("cmdline", [["x" * MAX_CMDLINE], ["a"] * 1025, ["a\nb"]])
+def test_command_lines_that_are_refused(cmdline):
+    with pytest.raises(UserError, match="cmdline"):
+        try:
+            ukify_argv("6.1", cmdline)
+        except UserError as error:
+            raise UserError(error.remedy, remedy="") from error
+
+
+def test_boot_loader():
+    expected = "/tools/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+    assert boot_loader("/tools") == Path(expected)
+
+
+def sections(file):
+    """The sections of a PE file, by name. https://learn.microsoft.com/windows/win32/debug/pe-format"""
+    content = file.read_bytes()
+    start = struct.unpack_from("<I", content, 0x3C)[0]
+    assert content[start : start + 4] == b"PE\0\0"
+    count, optional = struct.unpack_from("<H12xH", content, start + 6)
+    found = {}
+    for number in range(count):
+        at = start + 24 + optional + 40 * number
+        name, size, _, _, offset = struct.unpack_from("<8sIIII", content, at)
+        found[name.rstrip(b"\0").decode()] = content[offset : offset + size]
+    return found
+
+
+def test_image(image):
+    """What the UKI of the image is made of"""
+    found = sections(image.artefact("decentralice.efi"))
+    cmdline = found[".cmdline"].rstrip(b"\0").decode().split()
+    assert {"console=ttyS0", "root=gpt-auto", "rw"} <= set(cmdline)
+    assert found[".initrd"] == image.artefact("initrd.img").read_bytes()
+    assert found[".osrel"].rstrip(b"\0") == image.artefact("os-release").read_bytes()
+    modules = image.artefact("kernel-modules") / "modules"
+    [release] = modules.iterdir()
+    assert found[".uname"].rstrip(b"\0").decode() == release.name
+    linux = (release / "vmlinuz").read_bytes()
+    assert found[".linux"][: len(linux)] == linux
