@@ -22,6 +22,7 @@ from .engine.settings import check, validated
 from .engine.store import Store, default_root
 from .errors import DecentrAliceError, NetworkError, UserError
 
+GRACE = 10.0  # seconds in which an operation that is cancelled has to clean up
 PROBE = 15.0  # seconds that an upstream has to answer
 BASE = "os_decentralice.yaml"
 SHAPES = {
@@ -137,6 +138,8 @@ def settings_of(name: str, operation: Dict[str, Any]) -> Optional[type]:
     """The class of an operation's settings, None if it has none of ours"""
     registered = operation.get("name")
     try:
+        if not isinstance(registered, str):
+            raise TypeError("no name")
         implementation = OperationImplementation.load(registered)
     except Exception as error:  # of an import, too
         raise UserError(
@@ -156,10 +159,23 @@ async def run(flow: DataFlow, *, update: bool = False) -> Dict[str, Any]:
         [(_, results)] = [found async for found in MemoryOrchestrator.run(flow, [])]
         return results
     except Exception as error:
+        await end_others()
         ours = cause(error)
         if ours is None:
             raise
         raise ours from None
+
+
+async def end_others() -> None:
+    """
+    End the operations that run beside one which failed, so that they clean up: dffml
+    cancels them, and does not wait
+    """
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=GRACE)
 
 
 async def build(

@@ -67,8 +67,11 @@ class Defect(DecentrAliceError):
     """What nobody thought of: ours to mend, but no reason for a traceback"""
 
     def __init__(self, error: Exception):
+        first: BaseException = error  # dffml wraps what operations raise
+        while first.__cause__ or first.__context__:
+            first = first.__cause__ or first.__context__
         super().__init__(
-            f"{type(error).__name__}: {error}",
+            f"{type(first).__name__}: {first}",
             remedy="`-log debug` shows where it comes from; please report it",
         )
         self.__cause__ = error

@@ -127,7 +127,7 @@ def test_next_to_nothing(overlay, content):
         ({"operations": {"build_uki": {"name": "no.such:thing"}}}, "no.such"),
         ({"operations": {"build_uki": {"name": "json:nosuch"}}}, "nosuch"),
         ({"operations": {"mine": {"inputs": {}}}}, "mine"),
-        ({"operations": {"mine": {"name": "get_single", "x": 1}}}, "mine"),
+        ({"operations": {"mine": {"name": "get_single", "x": 1}}}, "Operation"),
         (
             {"operations": {"build_uki": {"outputs": {"result": "Nowhere"}}}},
             None,  # the first value wins: theirs, which no definition is for

@@ -35,6 +35,7 @@ VERIFY_ALL = ("--define", "_pkgverify_level all")  # else an unsigned RPM passes
 INTO_IMAGE = re.compile(r"kernel(-|$)|linux-firmware|.*-firmware$")
 SCRIPTLET_FAILED = re.compile(r"scriptlet failed|Error in .* scriptlet")
 DRACUT_FAILED = re.compile(r"ERROR|FAILED|Failed to")
+MISMATCH = "checksum doesn't match"
 SOLVER_ERRORS = {
     "MarkingError": UserError,
     "MarkingErrors": UserError,
@@ -165,9 +166,11 @@ async def solve(
 def solver_error(kind: str, text: str, log: Optional[Path] = None):
     """The error of what dnf raised"""
     first = text.strip().splitlines()[0] if text.strip() else kind
-    if "checksum" in text or "GPG" in text:
+    # dnf's API says only that all mirrors failed; librepo says on stderr why
+    said = log.read_text(errors="replace") if log else ""
+    if "checksum" in text or "GPG" in text or MISMATCH in said:
         return SignatureError(
-            f"Fedora's index: {first}", remedy="do not use this mirror", log=log
+            f"the index is not what its hash or signature says: {first}", remedy="do not use this mirror", log=log
         )
     found = SOLVER_ERRORS.get(kind, CommandFailed)
     remedy = {

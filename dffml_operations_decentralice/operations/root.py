@@ -29,6 +29,19 @@ UNIT = re.compile(r"[\w:.\\@-]+\.(service|socket|timer|target|path|mount|automou
 # The initrd has its kernel; the image needs modules, and what finds them
 NOT_IN_ROOT = ("vmlinuz", ".vmlinuz.hmac", "System.map", "config", "symvers.xz")
 MAX_LINKS = 40  # as Linux has it
+MASKED = [
+    "systemd-firstboot.service",  # asks on the console
+    # For who debugs the kernel, and then mounts them
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+]
+# Nothing of what they look for is there: old init scripts, ssh over vsock
+MASKED_GENERATORS = [
+    "systemd-rc-local-generator",
+    "systemd-sysv-generator",
+    "systemd-ssh-generator",
+    "systemd-system-update-generator",
+]
 EMPTY = ("boot", "dev", "proc", "sys", "run", "tmp", "mnt", "var/tmp")
 
 
@@ -108,8 +121,7 @@ class RootSettings:
     enable: List[str] = setting("Units to start at boot", default_factory=list)
     disable: List[str] = setting("Units not to start", default_factory=list)
     mask: List[str] = setting(
-        "Units that must never start",
-        default_factory=lambda: ["systemd-firstboot.service"],
+        "Units that must never start", default_factory=lambda: list(MASKED)
     )
     files: str = setting(
         "A directory whose files are copied into the image, owned by root",
@@ -291,6 +303,10 @@ def configure(root: Path, want: RootSettings) -> None:
         "etc/resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
         "etc/os-release": "../usr/lib/os-release",
         **{f"etc/systemd/system/{unit}": "/dev/null" for unit in want.mask},
+        **{
+            f"etc/systemd/system-generators/{name}": "/dev/null"
+            for name in MASKED_GENERATORS
+        },
         "etc/systemd/system/default.target": "/usr/lib/systemd/system/multi-user.target",
     }
     for name, to in links.items():
