@@ -66,7 +66,7 @@ def read(path: Path) -> Dict[str, Any]:
 
 
 def check_shape(path: Path, content: Dict[str, Any]) -> None:
-    """dffml would merge what is of another shape into nonsense, or end in a traceback"""
+    """dffml would merge what is of another shape into nonsense, or raise anything"""
     for name, part in content.items():
         if name not in SHAPES:
             raise UserError(
@@ -205,11 +205,22 @@ async def verify(disk: Path, overlays: Sequence[str] = ()) -> Dict[str, Any]:
 async def boot(disk: Path, overlays: Sequence[str] = (), persist: bool = False) -> int:
     """Boot a disk on this terminal; QEMU's exit status"""
     from .operations.boot import boot_verify
-    from .vm.interactive import boot_interactive
+    from .vm.interactive import InteractiveSettings, boot_interactive
 
     settings = merged(overlays)["configs"].get("boot_verify", {})
     configured = boot_verify.action.configured(settings)
-    return await boot_interactive(existing(disk), configured, persist=persist)
+    machine = InteractiveSettings(
+        memory=configured.memory,
+        cpus=configured.cpus,
+        accelerator=configured.accelerator,
+        firmware_code=configured.firmware_code,
+        firmware_vars=configured.firmware_vars,
+        qemu=configured.qemu,
+        persist=persist,
+    )
+    known = Store(default_root()).root / "cache" / "accelerator"
+    known.mkdir(parents=True, exist_ok=True)
+    return await boot_interactive(existing(disk), machine, known)
 
 
 async def upstreams() -> List[str]:

@@ -1,8 +1,10 @@
 """What tests share: a fresh store, and one image for all tests that look at one"""
+
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Dict, List
 
@@ -110,3 +112,13 @@ def streamed(argv, log: Path, **options) -> int:
                 file.write(line)
                 sys.stderr.write("  " + line.decode("utf-8", "replace"))
     return process.returncode
+
+
+@pytest.fixture(scope="module")
+def copy(image):
+    """A store that knows all that the image's does, and is thrown away"""
+    with tempfile.TemporaryDirectory(dir=image.store.parent) as folder:
+        for name in ("objects", "actions", "latest", "memo.json"):
+            source = str(image.store / name)
+            subprocess.run(["cp", "-al", source, folder], check=True)
+        yield Path(folder)

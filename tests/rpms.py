@@ -1,4 +1,5 @@
 """A small repository of real, signed RPMs, with keys of its own"""
+
 import json
 import os
 import shutil
@@ -38,7 +39,9 @@ def make_key(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def make_rpm(folder: Path, name: str, key: Path = None, depends: List[str] = ()) -> Path:
+def make_rpm(
+    folder: Path, name: str, key: Path = None, depends: List[str] = ()
+) -> Path:
     """NAME-1-1.noarch.rpm, signed by a key or not at all"""
     content = {"dst": f"/usr/share/{name}", "type": "dir"}
     signature = {"signature": {"key_file": f"{key}.secret"}} if key else {}
@@ -70,7 +73,14 @@ def index(folder: Path, configuration: Path) -> None:
     for name in ("rpmrc", "macros"):
         (configuration / name).touch()
     env = {**os.environ, "RPM_CONFIGDIR": str(configuration)}
-    argv = [find_tool("createrepo_c"), "-q", "--no-database", "--revision", EPOCH, folder]
+    argv = [
+        find_tool("createrepo_c"),
+        "-q",
+        "--no-database",
+        "--revision",
+        EPOCH,
+        folder,
+    ]
     subprocess.run(argv, env=env, check=True)
 
 

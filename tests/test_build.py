@@ -1,4 +1,5 @@
 """Overlays that are merged, and those which are refused"""
+
 import asyncio
 
 import pytest
@@ -29,7 +30,9 @@ def test_find_overlay(overlay, tmp_path, monkeypatch):
     assert build.find_overlay("mirror").name == "mirror.yaml"
 
 
-@pytest.mark.parametrize("name", ["mirrors", "none.yaml", "/no/such", "", "..", "a/b.yml"])
+@pytest.mark.parametrize(
+    "name", ["mirrors", "none.yaml", "/no/such", "", "..", "a/b.yml"]
+)
 def test_no_such_overlay(name):
     with pytest.raises(UserError) as caught:
         build.find_overlay(name)
@@ -91,7 +94,9 @@ def test_settings_of_an_operation_that_an_overlay_brings(overlay):
         build.merged([settings])
 
 
-@pytest.mark.parametrize("content", ["linked: true", "configs:\n", "operations:\n", "{}"])
+@pytest.mark.parametrize(
+    "content", ["linked: true", "configs:\n", "operations:\n", "{}"]
+)
 def test_next_to_nothing(overlay, content):
     assert build.load([overlay(content)])
 

@@ -1,4 +1,5 @@
 """The commands as a user runs them: what they print, and their exit status"""
+
 import json
 import os
 import signal
@@ -120,6 +121,14 @@ def test_no_disk(run, name):
     complains(run(name, "-disk", "none.qcow2"), 2, "no disk none.qcow2")
 
 
+def test_boot_needs_qemu(run):
+    """With a disk, the command gets as far as the machine"""
+    (run.work / "disk.qcow2").touch()
+    overlay(run, {"configs": {"boot_verify": {"qemu": "no-such-qemu"}}})
+    done = run("boot", "-disk", "disk.qcow2", "-overlays", "mine.yaml")
+    complains(done, 3, "no-such-qemu is not on this machine", "doctor")
+
+
 def test_store_that_cannot_be(run):
     (run.work / "file").touch()
     done = run("build", DECENTRALICE_STORE=str(run.work / "file"))
@@ -142,7 +151,9 @@ def test_network(run, store):
     """The first that fails says so; others begin nothing"""
     unreachable(run)
     # What does not need this repository would go on: there is none of it
-    done = run("build", "-overlays", "mine.yaml", http_proxy="", PATH=os.environ["PATH"])
+    done = run(
+        "build", "-overlays", "mine.yaml", http_proxy="", PATH=os.environ["PATH"]
+    )
     assert done.returncode in (4, 3), done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error:") == 1 and done.stderr.count("remedy:") == 1
@@ -243,7 +254,15 @@ def small(run, tmp_path):
             "from dffml.cli.cli import CLI; CLI.main()\n"
         )
         env = {**os.environ, "PYTHONPATH": str(site)}
-        words = [sys.executable, "-c", script, "service", "decentralice", "build", *argv]
+        words = [
+            sys.executable,
+            "-c",
+            script,
+            "service",
+            "decentralice",
+            "build",
+            *argv,
+        ]
         pipe = subprocess.PIPE
         options = dict(cwd=run.work, env=env, stdout=pipe, stderr=pipe, text=True)
         return subprocess.Popen(words, **options)

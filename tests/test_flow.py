@@ -1,4 +1,5 @@
 """The flow as a page, as a file, and as dffml reads it"""
+
 import configparser
 import importlib
 import subprocess
@@ -145,4 +146,3 @@ def test_files_of_flows(name):
 def test_no_such_flow():
     with pytest.raises(KeyError, match="mirror"):
         flows.path("mirrors")
-

@@ -23,7 +23,6 @@ from dffml import config, field
 
 from ..errors import UserError
 
-
 S = TypeVar("S")
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 

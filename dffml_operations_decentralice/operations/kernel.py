@@ -170,7 +170,9 @@ def solver_error(kind: str, text: str, log: Optional[Path] = None):
     said = log.read_text(errors="replace") if log else ""
     if "checksum" in text or "GPG" in text or MISMATCH in said:
         return SignatureError(
-            f"the index is not what its hash or signature says: {first}", remedy="do not use this mirror", log=log
+            f"the index is not what its hash or signature says: {first}",
+            remedy="do not use this mirror",
+            log=log,
         )
     found = SOLVER_ERRORS.get(kind, CommandFailed)
     remedy = {

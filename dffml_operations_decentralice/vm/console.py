@@ -20,6 +20,8 @@ CONTROL = re.compile(
 )
 # A sequence whose end has not come yet
 UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[()*+]|\][^\x07\x1b]*|)$")
+# With what moves the cursor as far as it goes
+CURSOR_ASKED = re.compile(rb"(\x1b\[\d{3,};\d{3,}H)?\x1b\[6n")
 LONGEST = 16384  # characters of a line that are looked at
 KEPT = 200  # characters of a matched line that are told
 SAME = 20  # warnings of one kind that are told
@@ -33,6 +35,16 @@ class Found:
     line: str
     seconds: float
     stage: str
+
+
+def terminal_replies(data: bytes) -> bytes:
+    """
+    What a terminal of 80 columns answers to questions for its cursor (DSR 6), as of
+    who looks how large it is; without answers the guest waits.
+    https://invisible-island.net/xterm/ctlseqs/ctlseqs.html
+    """
+    asked = CURSOR_ASKED.finditer(data)
+    return b"".join(b"\x1b[24;80R" if one[1] else b"\x1b[1;1R" for one in asked)
 
 
 def strip(text: str) -> str:

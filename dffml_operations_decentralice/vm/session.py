@@ -17,7 +17,7 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Tuple, cast
 
 from qemu.qmp import QMPClient, QMPError
 
-from .console import Console
+from .console import Console, terminal_replies
 from .launch import launched
 from .outcome import (
     EXITED,
@@ -36,6 +36,9 @@ from .outcome import (
 from .qemu import QEMU, Machine, qemu_argv
 from .signs import POWER_OFF, PROBE, REPORT
 
+Reader = Callable[
+    [asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]
+]
 SETTLE = 1.0  # seconds for what follows a failure: a panic's trace, the end of a line
 HEARTBEAT = 1.0  # seconds between questions for the machine's status
 UNANSWERED = 60.0  # seconds after which QEMU is taken for hung
@@ -96,14 +99,14 @@ class Session:
     async def _serve(
         self,
         path: str,
-        reader: Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]],
+        reader: Reader,
         stack: contextlib.AsyncExitStack,
         sent: bytes = b"",
     ) -> None:
         def connected(stream: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
             # QEMU takes it from the socket when the guest opens the port
             out.write(sent)
-            self._readers.append(asyncio.ensure_future(reader(stream)))
+            self._readers.append(asyncio.ensure_future(reader(stream, out)))
 
         server = await asyncio.start_unix_server(connected, path)
         stack.callback(server.close)
@@ -146,11 +149,14 @@ class Session:
     def now(self) -> float:
         return time.monotonic() - self.started
 
-    async def _serial(self, stream: asyncio.StreamReader) -> None:
+    async def _serial(
+        self, stream: asyncio.StreamReader, out: asyncio.StreamWriter
+    ) -> None:
         while True:
             data = await stream.read(65536)
             if not data:
                 return
+            out.write(terminal_replies(data))
             self.plan.on_output(data, self.now)
             self.console.feed(data, self.now)
             if self.console.failure and not self._failed:
@@ -158,7 +164,9 @@ class Session:
                 loop = asyncio.get_running_loop()
                 loop.call_later(SETTLE, self.end, FAILURE, "")
 
-    async def _port(self, stream: asyncio.StreamReader) -> None:
+    async def _port(
+        self, stream: asyncio.StreamReader, _out: asyncio.StreamWriter
+    ) -> None:
         while True:
             data = await stream.read(65536)
             if not data:

@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 import yaml
@@ -21,16 +19,6 @@ def overlay(path, settings):
 
 def environment(store):
     return {**os.environ, "DECENTRALICE_STORE": str(store)}
-
-
-@pytest.fixture
-def copy(image):
-    """A store that knows all that the image's does, and is thrown away"""
-    with tempfile.TemporaryDirectory(dir=image.store.parent) as folder:
-        for name in ("objects", "actions", "latest", "memo.json"):
-            source = str(image.store / name)
-            subprocess.run(["cp", "-al", source, folder], check=True)
-        yield Path(folder)
 
 
 class Events:

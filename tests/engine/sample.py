@@ -1,4 +1,5 @@
 """Small operations, for tests of the engine; other processes run them too"""
+
 import os
 from pathlib import Path
 from typing import List, NewType

@@ -1,4 +1,5 @@
 """What counts as an operation's code, on packages made for it"""
+
 import importlib
 import sys
 

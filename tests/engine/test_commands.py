@@ -1,4 +1,5 @@
 """Real commands: what they see, what is kept, what ends them"""
+
 import asyncio
 import os
 import signal
@@ -86,7 +87,9 @@ def test_nothing_of_the_caller(log, monkeypatch):
     assert "LC_ALL=C.UTF-8" in said and not any("SECRET" in one for one in said)
 
 
-@pytest.mark.parametrize("given, got", [(None, "0"), (b"", "0"), (b"x" * 99999, "99999")])
+@pytest.mark.parametrize(
+    "given, got", [(None, "0"), (b"", "0"), (b"x" * 99999, "99999")]
+)
 def test_input(log, given, got):
     assert ran(log, "wc", "-c", input=given).strip() == got
 
@@ -141,7 +144,9 @@ def closed(held):
 
 
 def test_a_group_of_its_own(log):
-    pid, group, session = ran(log, "ps", "-o", "pid=,pgid=,sid=", "-C", "ps").split()[:3]
+    pid, group, session = ran(log, "ps", "-o", "pid=,pgid=,sid=", "-C", "ps").split()[
+        :3
+    ]
     assert group == session and int(group) != os.getpgid(0)
 
 

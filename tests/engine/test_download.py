@@ -1,4 +1,5 @@
 """Downloads from a server that misbehaves, on the loopback"""
+
 import asyncio
 import contextlib
 import hashlib
@@ -143,7 +144,10 @@ def resumed(*offsets):
         ([whole], resumed(0)),
         ([redirect, whole], resumed(0, 0)),
         ([status(503), whole], resumed(0, 0)),
-        ([status(500), status(502), status(504), status(429), whole], resumed(*[0] * 5)),
+        (
+            [status(500), status(502), status(504), status(429), whole],
+            resumed(*[0] * 5),
+        ),
         ([cut, whole], resumed(0, CUT_AT)),
         ([cut, cut, whole], resumed(0, CUT_AT, 2 * CUT_AT)),
         ([cut, without_ranges], resumed(0, CUT_AT)),

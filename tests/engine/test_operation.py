@@ -1,4 +1,5 @@
 """Operations run once, say why, and leave nothing behind, whatever ends them"""
+
 import asyncio
 import json
 import os
@@ -100,8 +101,7 @@ def test_once(store):
         ({"password": "hunter2"}, "setting password changed"),
         (
             {"number": 2, "words": []},
-            "setting number changed: 1 -> 2, "
-            "setting words changed: ['a', 'b'] -> []",
+            "setting number changed: 1 -> 2, setting words changed: ['a', 'b'] -> []",
         ),
     ],
 )
@@ -163,7 +163,7 @@ def test_file_setting_counts_by_content(store, tmp_path):
 def test_tool_changed(store, tmp_path, monkeypatch):
     bin = tmp_path / "bin"
     bin.mkdir()
-    (bin / "wc").write_text("#!/bin/sh\nexec /usr/bin/wc \"$@\"\n")
+    (bin / "wc").write_text('#!/bin/sh\nexec /usr/bin/wc "$@"\n')
     (bin / "wc").chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin}:{os.environ['PATH']}")
     text = str(run(sample.write_text, store)[0])
@@ -496,7 +496,8 @@ from dffml_operations_decentralice.engine.testing import run_operation
 from dffml_operations_decentralice.errors import DecentrAliceError
 store = Path(sys.argv[1])
 try:
-    asyncio.run(run_operation(sample.fill, store=store, settings={"words": [sys.argv[2]]}))
+    settings = {"words": [sys.argv[2]]}
+    asyncio.run(run_operation(sample.fill, store=store, settings=settings))
 except DecentrAliceError as error:
     print(type(error).__name__)
     print(error.cause)

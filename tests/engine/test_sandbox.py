@@ -1,4 +1,5 @@
 """What a command of a tree sees. The tree is the host's, whose programs are at hand."""
+
 import asyncio
 import os
 from pathlib import Path
@@ -81,7 +82,9 @@ def test_writable_tree(step):
     asyncio.run(step.run_in(root, "sh", "-c", "echo x > /etc/x", **options))
     assert (root / "etc/x").read_text() == "x\n"
     with pytest.raises(CommandFailed):
-        asyncio.run(step.run_in(root, "sh", "-c", "echo > /y", ro_bind={"/usr": "/usr"}))
+        asyncio.run(
+            step.run_in(root, "sh", "-c", "echo > /y", ro_bind={"/usr": "/usr"})
+        )
     assert not (root / "y").exists()
     assert list((root / "dev").iterdir()) == []  # nothing of the sandbox stays
 
@@ -143,7 +146,9 @@ def test_mounts_of_the_host_stay(step):
 def test_host_command(step, monkeypatch):
     """As it is, but in a process namespace, at work in the step's directory"""
     monkeypatch.setenv("SECRET_TOKEN", "x")
-    said = asyncio.run(step.run("sh", "-c", "pwd; echo $HOME; echo $SECRET_TOKEN; id -u"))
+    said = asyncio.run(
+        step.run("sh", "-c", "pwd; echo $HOME; echo $SECRET_TOKEN; id -u")
+    )
     assert said.splitlines() == [str(step.work)] * 2 + ["", str(os.geteuid())]
     pids = asyncio.run(step.run("sh", "-c", "echo /proc/[0-9]*")).split()
     assert len(pids) < 6
@@ -156,5 +161,3 @@ def test_log_notes_the_command_not_the_sandbox(step):
     noted = [line for line in step.log.read_text().splitlines() if line[0] == "$"]
     assert noted[0].endswith("/echo a b") and noted[1] == "$ sh -c true"
     assert not any("bwrap" in line for line in noted)
-
-

@@ -61,7 +61,9 @@ def test_object(made):
     assert made.object_digest(str(path)) == name.partition("-")[0]
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "x", "", "{root}/tmp/x", "{root}/objects/a/b"])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "x", "", "{root}/tmp/x", "{root}/objects/a/b"]
+)
 def test_no_object(made, path):
     assert made.object_digest(path.format(root=made.root)) is None
 
@@ -78,7 +80,8 @@ def test_record(made):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"object"', b"[]", b'"x"', b"null", b"{}", b"\xff\xfe", b"7"]
+    "content",
+    [b"", b"{", b'{"object"', b"[]", b'"x"', b"null", b"{}", b"\xff\xfe", b"7"],
 )
 def test_damaged_action_is_absent(made, content):
     (made.root / "actions/key.json").write_bytes(content)
@@ -211,7 +214,9 @@ def test_file_digest(made, tmp_path, monkeypatch):
     first = made.file_digest(path)
     read = []
     monkeypatch.setattr(
-        stores, "sha256", lambda path, real=stores.sha256: read.append(path) or real(path)
+        stores,
+        "sha256",
+        lambda path, real=stores.sha256: read.append(path) or real(path),
     )
     assert made.file_digest(path) == Store(made.root).file_digest(path) == first
     assert read == []

@@ -1,4 +1,5 @@
 """The disk: pure functions, and real tools of the image's tools tree"""
+
 import asyncio
 import json
 import subprocess
@@ -79,7 +80,9 @@ def test_smallest_layout():
 def test_sfdisk_script():
     lines = sfdisk_script(layout(20480, 260, 10230, SEED), SEED).splitlines()
     assert lines[0] == "label: gpt" and lines[1].startswith("label-id: ")
-    assert lines[2].startswith(f"start=1MiB, size=260MiB, type={TYPES['esp']}, name=esp")
+    assert lines[2].startswith(
+        f"start=1MiB, size=260MiB, type={TYPES['esp']}, name=esp"
+    )
     assert len(lines) == 5 and lines[4].count(TYPES["root"]) == 1
 
 
@@ -198,7 +201,9 @@ def test_small_disk(tools, store, tmp_path):
         assert found["type"] == TYPES[part.name] and found["name"] == part.name
         assert found["uuid"].lower() == part.uuid
     assert "OK" in sandboxed(
-        tools, ["sh", "-c", "sfdisk --verify /run/disk 2>&1 && echo OK"], {raw: "/run/disk"}
+        tools,
+        ["sh", "-c", "sfdisk --verify /run/disk 2>&1 && echo OK"],
+        {raw: "/run/disk"},
     )
 
     offset = f"/run/disk@@{wanted['esp'].start}M"

@@ -1,4 +1,5 @@
 """Fedora's side: pure functions, and RPMs that are refused"""
+
 import asyncio
 import json
 import shutil
@@ -127,7 +128,12 @@ def test_what_goes_into_the_image(name, into_image):
             SignatureError,
             "checksum",
         ),
-        ("RepoError", "repomd.xml GPG signature verification error", SignatureError, ""),
+        (
+            "RepoError",
+            "repomd.xml GPG signature verification error",
+            SignatureError,
+            "",
+        ),
         ("Error", "anything", CommandFailed, "anything"),
         ("Error", "", CommandFailed, "Error"),
     ],
@@ -209,7 +215,9 @@ def test_gather_kernel(tmp_path, top):
     assert kernel.kernel_release(str(out)) == "6.1"
 
 
-@pytest.mark.parametrize("releases, said", [([], "0 kernels"), (["1", "2"], "2 kernels")])
+@pytest.mark.parametrize(
+    "releases, said", [([], "0 kernels"), (["1", "2"], "2 kernels")]
+)
 def test_gather_kernel_refuses(tmp_path, releases, said):
     for one in releases:
         (tmp_path / "root/usr/lib/modules" / one).mkdir(parents=True)
@@ -234,7 +242,8 @@ def test_check_dracut_refuses(tmp_path, line):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "$ dracut --add-drivers FAILED\n", "# ERROR\n", "dracut: *** Done ***\n"]
+    "text",
+    ["", "$ dracut --add-drivers FAILED\n", "# ERROR\n", "dracut: *** Done ***\n"],
 )
 def test_check_dracut(tmp_path, text):
     log = tmp_path / "log"

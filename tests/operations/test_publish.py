@@ -133,7 +133,11 @@ def test_write_lock(tmp_path):
         ),
         ({"verdict": "does-not-boot", "state": "degraded"}, DoesNotBoot, "degraded"),
         ({"verdict": "does-not-boot"}, DoesNotBoot, "no reason given"),
-        ({"verdict": "vm-failed", "reason": "no QEMU"}, VmError, "could not run: no QEMU"),
+        (
+            {"verdict": "vm-failed", "reason": "no QEMU"},
+            VmError,
+            "could not run: no QEMU",
+        ),
     ],
 )
 def test_judge(report, kind, said):
@@ -147,7 +151,9 @@ def test_judge_is_silent():
     judge({"verdict": "boots"}, Path("result"))
 
 
-@pytest.mark.parametrize("said, kind", [("boots", None), ("does-not-boot", DoesNotBoot)])
+@pytest.mark.parametrize(
+    "said, kind", [("boots", None), ("does-not-boot", DoesNotBoot)]
+)
 def test_publish(store, tmp_path, monkeypatch, said, kind):
     """The link and the lock are there before a bad verdict is raised"""
     monkeypatch.chdir(tmp_path)
@@ -175,7 +181,10 @@ def test_publish_elsewhere(store, tmp_path):
     """Directories that the settings name are made"""
     made = result(store / "objects/aaa-result")
     found = locks(tmp_path)
-    settings = {"link": str(tmp_path / "a/b/mine"), "lock": str(tmp_path / "c/mine.json")}
+    settings = {
+        "link": str(tmp_path / "a/b/mine"),
+        "lock": str(tmp_path / "c/mine.json"),
+    }
     given = {
         "result": made,
         "userspace_lock": found["userspace"],

@@ -1,4 +1,5 @@
 """The root tree: its parts one by one, and that of the real image"""
+
 import asyncio
 import contextlib
 import os
@@ -128,11 +129,12 @@ def test_release_fields_that_are_refused(name, ident, version):
 
 
 @pytest.mark.parametrize(
-    "value", ["x", "1.2-3_4", "two words", 'a "quote"', "$HOME", "`id`", "a\\b", "", "'"]
+    "value",
+    ["x", "1.2-3_4", "two words", 'a "quote"', "$HOME", "`id`", "a\\b", "", "'"],
 )
 def test_quoted(value):
     """As sh reads it"""
-    script = f"x={quoted(value)}; printf %s \"$x\""
+    script = f'x={quoted(value)}; printf %s "$x"'
     assert subprocess.check_output(["sh", "-c", script], text=True) == value
 
 

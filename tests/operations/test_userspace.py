@@ -1,4 +1,5 @@
 """Wolfi's side; what apko itself does is tested with it (test_apko)"""
+
 import asyncio
 import copy
 import gzip
@@ -271,9 +272,7 @@ def test_fetch_refuses_other_bytes(store, tmp_path):
     out = run(userspace.fetch_userspace, store, **given)
     assert {path.name for path in out.iterdir()} == {"x-1-r0.apk", userspace.OWNERS}
     owners = json.loads((out / userspace.OWNERS).read_text())
-    assert owners == {
-        "x-1-r0.apk": [["usr/bin/chage", "", "shadow", 0, 42, 0o2755]]
-    }
+    assert owners == {"x-1-r0.apk": [["usr/bin/chage", "", "shadow", 0, 42, 0o2755]]}
     content = file.read_bytes()
     other = gzip.compress(archive(("usr/bin/other", {})), mtime=0)
     package(file, packed=other)
@@ -307,7 +306,7 @@ def test_owners_of_the_image(image):
     root, found = image.artefact("userspace-tree"), 0
     owners = image.artefact("userspace-packages") / userspace.OWNERS
     users, groups = accounts(root, "passwd"), accounts(root, "group")
-    for package, members in json.loads(owners.read_text()).items():
+    for members in json.loads(owners.read_text()).values():
         for one in (Owned(*fields) for fields in members):
             target = root / one.path
             if os.path.lexists(target) and not target.is_symlink():
@@ -322,6 +321,8 @@ def test_owners_of_the_image(image):
 def test_tools(image):
     tools = image.artefact("tools-tree")
     for name in ("ukify", "mke2fs", "sfdisk", "mkfs.vfat", "mcopy", "debugfs"):
-        assert (tools / "usr/bin" / name).exists() or (tools / "usr/sbin" / name).exists()
+        assert (tools / "usr/bin" / name).exists() or (
+            tools / "usr/sbin" / name
+        ).exists()
     for name in ("proc", "dev", "run", "tmp", "var/tmp"):
         assert (tools / name).is_dir()

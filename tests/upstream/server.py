@@ -1,4 +1,5 @@
 """Files of a directory, on the loopback; every path that is asked for is noted"""
+
 import contextlib
 import functools
 import http.server

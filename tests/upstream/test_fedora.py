@@ -1,4 +1,5 @@
 """Fedora's parameters, and its formats: metalink, repomd, primary, key"""
+
 import asyncio
 import hashlib
 import json
@@ -127,10 +128,11 @@ class Mirror:
         folder.mkdir()
         (folder / KEY.name).write_bytes(KEY.read_bytes())
         about = kernel.fedora("44", KEY.name)
+        metalink = f"{self.server.address}/metalink?arch=x86_64&repo=fedora-44"
         about["repositories"] = [
             {
                 "id": "fedora",
-                "metalink": f"{self.server.address}/metalink?arch=x86_64&repo=fedora-44",
+                "metalink": metalink,
                 "baseurl": "https://fedora.invalid/os",
             }
         ]

@@ -1,4 +1,5 @@
 """Wolfi's parameters, and its formats as its server has them: index, key, packages"""
+
 import asyncio
 import gzip
 import json

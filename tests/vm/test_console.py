@@ -5,7 +5,12 @@ import json
 import pytest
 
 from dffml_operations_decentralice.vm.cast import Cast
-from dffml_operations_decentralice.vm.console import LONGEST, Console, strip
+from dffml_operations_decentralice.vm.console import (
+    LONGEST,
+    Console,
+    strip,
+    terminal_replies,
+)
 from dffml_operations_decentralice.vm.outcome import next_stage
 from dffml_operations_decentralice.vm.signs import FAILURES, ORDER, STAGES
 
@@ -277,3 +282,18 @@ def test_cast(tmp_path):
     assert header["version"] == 2
     assert {"width", "height"} <= set(header)
     assert events == [[0.25, "o", "\x1b[0m"], [2.25, "o", "\u2026\ufffd\r\n"]]
+
+
+@pytest.mark.parametrize(
+    "data,reply",
+    [
+        (b"login: ", b""),
+        (b"\x1b[6n", b"\x1b[1;1R"),
+        (b"\x1b[32766;32766H\x1b[6n", b"\x1b[24;80R"),
+        (b"\x1b[6n\x1b[32766;32766H\x1b[6n", b"\x1b[1;1R\x1b[24;80R"),
+        (b"\x1b[2;2H\x1b[6n", b"\x1b[1;1R"),
+        (b"\x1b[5n\x1b[6m", b""),
+    ],
+)
+def test_a_terminal_answers_where_its_cursor_is(data, reply):
+    assert terminal_replies(data) == reply
