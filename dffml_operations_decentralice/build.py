@@ -4,6 +4,7 @@ A flow with its overlays, checked before any work, and run
 Overlays are YAML flows merged as ``dffml dataflow merge`` does: given first, so that
 what they say wins; lists append.
 """
+
 import asyncio
 import json
 import os
@@ -25,7 +26,7 @@ from .errors import DecentrAliceError, NetworkError, UserError
 GRACE = 10.0  # seconds in which an operation that is cancelled has to clean up
 PROBE = 15.0  # seconds that an upstream has to answer
 BASE = "os_decentralice.yaml"
-SHAPES = {
+SHAPES: Dict[str, type] = {
     **{name: dict for name in ("definitions", "operations", "flow", "configs")},
     **{"seed": list, "linked": bool, "forward": dict},
 }
@@ -67,6 +68,7 @@ def read(path: Path) -> Dict[str, Any]:
 
 def check_shape(path: Path, content: Dict[str, Any]) -> None:
     """dffml would merge what is of another shape into nonsense, or raise anything"""
+    part: Any
     for name, part in content.items():
         if name not in SHAPES:
             raise UserError(

@@ -5,6 +5,7 @@ What the commands share: options with one dash as dffml's, unknown ones are erro
 progress on standard error, the answer as JSON on standard output, an exit code for
 each kind of failure.
 """
+
 import logging
 import os
 import shutil
@@ -40,7 +41,7 @@ class Command(CMD):
             fail(Defect(error))
 
     def refuse_unknown(self) -> None:
-        """dffml puts options that it does not know aside; a typing mistake is an error"""
+        """dffml puts aside what it does not know; a typing mistake is an error"""
         if self.extra_config:
             unknown = ", ".join(f"-{name}" for name in self.extra_config)
             raise UserError(
@@ -68,8 +69,9 @@ class Defect(DecentrAliceError):
 
     def __init__(self, error: Exception):
         first: BaseException = error  # dffml wraps what operations raise
-        while first.__cause__ or first.__context__:
-            first = first.__cause__ or first.__context__
+        behind = first.__cause__ or first.__context__
+        while behind is not None:
+            first, behind = behind, behind.__cause__ or behind.__context__
         super().__init__(
             f"{type(first).__name__}: {first}",
             remedy="`-log debug` shows where it comes from; please report it",
@@ -189,7 +191,8 @@ class DecentrAlice(CMD):
 def become_root_of_a_namespace() -> None:
     """
     Without root's rights, start again in a user namespace with subordinate ids: the
-    image has files of several owners. https://man7.org/linux/man-pages/man5/subuid.5.html
+    image has files of several owners.
+    https://man7.org/linux/man-pages/man5/subuid.5.html
     """
     if os.geteuid() == 0:
         return

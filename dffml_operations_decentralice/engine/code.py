@@ -4,6 +4,7 @@ for an overlay of somebody else's, of theirs and ours)
 
 Imports are read from the syntax tree, so that constants imported by name count too.
 """
+
 import ast
 import functools
 import hashlib

@@ -2,6 +2,7 @@
 How commands are run: an argument list, no shell, a process group of their own, their
 output in a log, a time limit, and an error that says what failed and where to look
 """
+
 import asyncio
 import contextlib
 import os
@@ -119,13 +120,15 @@ async def start(
             await process.wait()
 
 
-def failure(name: str, status: int, log: Path, output: bytes) -> DecentrAliceError:
+def failure(
+    name: str, status: Optional[int], log: Path, output: bytes
+) -> DecentrAliceError:
     """The error of a command that ended with ``status``"""
     lines = [line.strip() for line in tail(log) if line.strip()]
     if any("No space left on device" in line for line in lines):
         return no_space(log.parent)
     how = f"exited with {status}"
-    if status < 0:
+    if status is not None and status < 0:
         how = f"was ended by {signal.Signals(-status).name}"
     said = f": {lines[-1][:200]}" if lines else ""
     return CommandFailed(f"{name} {how}{said}", remedy="see the log", log=log)

@@ -5,6 +5,7 @@ A file's digest covers its size and every block that is not all zeros, so that a
 file of 10 GB costs what is in it, and holes and written zeros are the same. A tree's
 digest is that of its manifest.
 """
+
 import hashlib
 import os
 import stat

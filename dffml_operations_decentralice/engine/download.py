@@ -5,6 +5,7 @@ Retried: connections cut, stalls, 5xx. Limits are on silence, not on the whole, 
 big file on a slow line is no error. A partial file is resumed. A wrong hash is never
 retried into acceptance.
 """
+
 import asyncio
 import hashlib
 import os

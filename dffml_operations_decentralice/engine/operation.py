@@ -11,6 +11,7 @@ Artefacts come in as arguments, settings as ``step.settings``, and what the func
 writes to ``step.out`` is the result. It does not run if the store has the result of
 the same code, settings, inputs and tools; when it runs, it says why.
 """
+
 import dataclasses
 import hashlib
 import inspect
@@ -19,8 +20,16 @@ import re
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Dict, List, Optional, get_args
-from typing import get_type_hints
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Dict,
+    List,
+    Optional,
+    get_args,
+    get_type_hints,
+)
 
 from dffml import Definition, op
 
@@ -187,7 +196,7 @@ def operation(
     action = Action(
         function=function,
         name=function.__name__,
-        settings=config_cls if dataclasses.is_dataclass(config_cls) else None,
+        settings=config_cls if hasattr(config_cls, "validated") else None,
         result=result or kebab(returns.__name__),
         tools=tuple(tools),
         files=tuple(files),
@@ -264,5 +273,3 @@ def _input_part(value: str, store: Store) -> str:
     if os.path.isabs(value) and os.path.exists(value):
         return digest_of(Path(value))
     return value
-
-

@@ -5,6 +5,7 @@ Every event is a mapping with an ``event``: ``start`` (operation, reason), ``say
 (operation, text), ``end`` (operation, seconds, bytes, object), ``unchanged``
 (operation), ``failed`` (operation, error). A monitor makes lines of them.
 """
+
 import contextlib
 import json
 import sys

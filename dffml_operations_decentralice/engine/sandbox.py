@@ -4,6 +4,7 @@ process, grandchildren included; mounts are its own and never seen by the host
 
 https://github.com/containers/bubblewrap
 """
+
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
 

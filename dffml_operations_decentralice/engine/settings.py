@@ -4,12 +4,12 @@ Settings of an operation: a dffml config class that accepts nothing but what it 
 dffml itself swallows unknown keys and converts values silently; a typing mistake in an
 overlay must not give another image.
 """
+
 import dataclasses
 import difflib
 from typing import (
     Any,
     Dict,
-    List,
     Optional,
     Type,
     TypeVar,
@@ -51,7 +51,7 @@ def validated(cls: Type[S], values: Optional[Dict[str, Any]], of: str = "") -> S
     of = of or cls.__name__
     values = {} if values is None else values
     check(cls, values, of)
-    for one in dataclasses.fields(cls):
+    for one in dataclasses.fields(cls):  # type: ignore[arg-type]
         needed = one.default is one.default_factory is dataclasses.MISSING
         if needed and one.name not in values:
             raise UserError(
@@ -116,8 +116,3 @@ def describe(expected: Any) -> str:
     if origin is dict:
         return f"a mapping of {describe(args[0])} to {describe(args[1])}"
     return NAMES.get(expected, getattr(expected, "__name__", str(expected)))
-
-
-def fields_of(cls: Type[S]) -> List[dataclasses.Field]:
-    """The settings of a class, in order"""
-    return list(dataclasses.fields(cls))

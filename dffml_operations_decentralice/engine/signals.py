@@ -5,6 +5,7 @@ failing
 dffml's own command line exits with 0 on Ctrl-C and leaves children behind. Here the
 commands end, so the operation fails by itself, and what cleans up after failures does.
 """
+
 import asyncio
 import contextlib
 import os

@@ -1,4 +1,5 @@
 """What an operation has in hand while it runs"""
+
 import asyncio
 import contextlib
 import errno
@@ -138,4 +139,4 @@ class Step(Generic[S]):
     def _note(self, words) -> None:
         separator = words.index("--")
         with open(self.log, "a") as log:
-            log.write(f"$ {' '.join(words[separator + 1:])}\n")
+            log.write(f"$ {' '.join(words[separator + 1 :])}\n")

@@ -14,6 +14,7 @@ Immutable results, named by what is in them, and an index of what made them
 
 The path of the store is in no key: it may be moved.
 """
+
 import asyncio
 import contextlib
 import errno
@@ -48,7 +49,7 @@ def default_root() -> Path:
 
 
 def key_of(parts: Dict[str, Any]) -> str:
-    """The key of an action: SHA-256 over the canonical JSON of all that it is made of"""
+    """The key of an action: SHA-256 over canonical JSON of all that it is made of"""
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -149,7 +150,7 @@ class Store:
         return self.remembered(path, "sha256", lambda: sha256(path))
 
     def remembered(self, path: Path, what: str, find: Callable[[], str]) -> str:
-        """What was found of a file outside, as long as its size and times are the same"""
+        """What was found of a file outside, while its size and times are the same"""
         info = path.stat()
         stamp = [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
         memo, name = self._memo(), f"{what} {path}"

@@ -1,4 +1,5 @@
 """Run one operation without a flow, for tests and for a look at it"""
+
 from pathlib import Path
 from typing import Any, Dict, Optional
 

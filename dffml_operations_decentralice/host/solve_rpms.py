@@ -6,6 +6,7 @@ of what cannot be solved it writes {"error": class of the exception, "text": ...
 
 https://dnf.readthedocs.io/en/latest/api.html
 """
+
 import hashlib
 import json
 import sys

@@ -8,6 +8,7 @@ index has ``Q1`` and the base64 of the SHA-1 of the control member's raw bytes,
 
 https://wiki.alpinelinux.org/wiki/Apk_spec
 """
+
 import base64
 import contextlib
 import gzip

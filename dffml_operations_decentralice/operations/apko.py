@@ -7,6 +7,7 @@ cannot be read is an error. Owners are not applied by apko; whoever calls has to
 
 https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
 """
+
 import json
 import re
 from pathlib import Path

@@ -5,6 +5,8 @@ by qemu-img without a copy in between
 No loop device, no mount: every tool works on a file.
 https://uapi-group.org/specifications/specs/discoverable_partitions_specification/
 """
+
+import functools
 import json
 import os
 import re
@@ -218,23 +220,21 @@ async def format_root(
     https://man7.org/linux/man-pages/man8/mke2fs.8.html
     """
     want = partitions_of(table)["root"]
-    surroundings = {"E2FSPROGS_FAKE_TIME": str(step.epoch)}
-    places = {step.work: "/run/work"}
-    options = dict(bind=places, env=surroundings)
+    run = functools.partial(
+        step.run_in,
+        tools,
+        bind={step.work: "/run/work"},
+        env={"E2FSPROGS_FAKE_TIME": str(step.epoch)},
+    )
     try:
-        await step.run_in(
-            *(tools, *mke2fs_argv(want)), ro_bind={root: "/run/root"}, **options
-        )
+        await run(*mke2fs_argv(want), ro_bind={root: "/run/root"})
     except CommandFailed as error:
         raise too_small(error, want) from error
     image = step.work / "root.img"
-    used = await step.run_in(tools, "dumpe2fs", "-h", "/run/work/root.img", **options)
+    used = await run("dumpe2fs", "-h", "/run/work/root.img")
     script = step.work / "debugfs"
     script.write_text(inode_times(inodes_in_use(used), step.epoch))
-    await step.run_in(
-        *(tools, "debugfs", "-w", "-f", "/run/work/debugfs", "/run/work/root.img"),
-        **options,
-    )
+    await run("debugfs", "-w", "-f", "/run/work/debugfs", "/run/work/root.img")
     image.rename(step.out)
     return RootFileSystem(str(step.out))
 

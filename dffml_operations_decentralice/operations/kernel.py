@@ -7,6 +7,7 @@ and the pinned key, then installed by rpm, which is faster and needs no index.
 Packages of the kernel, which go into the image, and those of the tree in which dracut
 runs, which do not, are kept apart, so that a new kernel leaves the latter as it is.
 """
+
 import json
 import re
 import shutil
@@ -139,9 +140,7 @@ async def lock_kernel_rpms(
     return KernelLock(str(step.out))
 
 
-async def solve(
-    step: Step, repository: str, request: Dict[str, Any]
-) -> Dict[str, Any]:
+async def solve(step: Step, repository: str, request: Dict[str, Any]) -> Dict[str, Any]:
     """Ask dnf which packages it would install into an empty root"""
     question = {
         **request,
@@ -186,7 +185,8 @@ def check_lock(lock: Dict[str, Any]) -> None:
     """Refuse a lock that does not say exactly what each package is"""
     packages = lock.get("packages")
     known = {one["id"] for one in lock["request"]["repositories"]}
-    for one in packages if isinstance(packages, list) else [packages]:
+    listed: List[Any] = packages if isinstance(packages, list) else [packages]
+    for one in listed:
         if not is_exact(one) or one["repository"] not in known:
             named = one.get("nevra") if isinstance(one, dict) else one
             raise UserError(
@@ -195,9 +195,7 @@ def check_lock(lock: Dict[str, Any]) -> None:
     names = {one["name"] for one in lock["packages"]}
     missing = [one for one in lock["request"]["packages"] if one not in names]
     if missing:
-        raise UserError(
-            f"the lock lacks {', '.join(missing)}", remedy=lock_file.ANEW
-        )
+        raise UserError(f"the lock lacks {', '.join(missing)}", remedy=lock_file.ANEW)
 
 
 def is_exact(package: Any) -> bool:
@@ -282,7 +280,7 @@ async def check_signatures(step: Step, keys: List[Path]) -> None:
 
 
 async def rpm_install(step: Step, root: Path, keys: List[Path], files, *options):
-    """Install RPMs into a root by rpm, checking signatures once more as it reads them"""
+    """Install RPMs into a root by rpm, which checks signatures once more"""
     (root / RPMDB.lstrip("/")).mkdir(parents=True)
     home = step.work / "rpm-home"
     home.mkdir()
@@ -296,9 +294,7 @@ async def rpm_install(step: Step, root: Path, keys: List[Path], files, *options)
         "SYSTEMD_HWDB_UPDATE_BYPASS": "1",
     }
     await step.run("rpmkeys", *where, "--import", *keys, env=env)
-    await step.run(
-        *("rpm", *where, *VERIFY_ALL, "--nodocs", *options, *files), env=env
-    )
+    await step.run(*("rpm", *where, *VERIFY_ALL, "--nodocs", *options, *files), env=env)
     said = step.log.read_text(errors="replace")
     failed = SCRIPTLET_FAILED.search(said)
     if failed:  # rpm exits with 0 then
@@ -365,7 +361,9 @@ async def depmod(
 
 def gather_kernel(root: Path, out: Path) -> str:
     """Move modules and firmware out of the root; the kernel's release"""
-    found = [path for top in ("lib", "usr/lib") for path in root.glob(f"{top}/modules/*")]
+    found = [
+        path for top in ("lib", "usr/lib") for path in root.glob(f"{top}/modules/*")
+    ]
     if len(found) != 1:
         raise UserError(
             f"{len(found)} kernels in the packages: {[path.name for path in found]}",
@@ -417,7 +415,7 @@ DRIVERS = """virtio_pci virtio_blk virtio_scsi sd_mod ahci ata_piix nvme ext4 vf
 @settings
 class InitrdSettings:
     drivers: List[str] = setting(
-        "Kernel modules to find and mount the root; those the kernel lacks are left out",
+        "Kernel modules to find and mount the root; what the kernel lacks is left out",
         default_factory=lambda: list(DRIVERS),
     )
     omit: List[str] = setting(
@@ -484,4 +482,6 @@ def check_dracut(log: Path) -> None:
     """dracut says that something failed, and exits with 0"""
     for line in log.read_text(errors="replace").splitlines():
         if not line.startswith(("$", "#")) and DRACUT_FAILED.search(line):
-            raise CommandFailed(f"dracut: {line.strip()}", remedy="see the log", log=log)
+            raise CommandFailed(
+                f"dracut: {line.strip()}", remedy="see the log", log=log
+            )

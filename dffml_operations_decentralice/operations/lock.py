@@ -9,6 +9,7 @@ Each part holds the ``request`` that it answers: a lock of other packages, repos
 or keys is refused rather than used. Without a lock the repositories are asked, and what
 they answer becomes the lock.
 """
+
 import json
 import os
 from pathlib import Path

@@ -4,6 +4,7 @@ What a build leaves in the working directory
 ``result`` links to a directory of the store with disk.qcow2, report.json, console.log
 and console.cast; ``os.lock.json`` is the lock. Both are replaced at once or not at all.
 """
+
 import hashlib
 import json
 import os

@@ -4,6 +4,7 @@ What says where packages come from: a directory with ``repository.json`` and its
 Addresses are URLs, or paths relative to the directory: a repository made on the spot is
 in it.
 """
+
 import json
 from pathlib import Path
 from typing import Any, Dict, List

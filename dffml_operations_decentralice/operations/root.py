@@ -2,6 +2,7 @@
 The root tree: both worlds and the service put together, and what their packages'
 scripts and a first boot would do, done by the tree's own programs
 """
+
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ UNIT = re.compile(r"[\w:.\\@-]+\.(service|socket|timer|target|path|mount|automou
 # The initrd has its kernel; the image needs modules, and what finds them
 NOT_IN_ROOT = ("vmlinuz", ".vmlinuz.hmac", "System.map", "config", "symvers.xz")
 MAX_LINKS = 40  # as Linux has it
+UNITS = "/usr/lib/systemd/system"
 MASKED = [
     "systemd-firstboot.service",  # asks on the console
     # For who debugs the kernel, and then mounts them
@@ -262,7 +264,9 @@ def add_files(source: Path, root: Path) -> None:
                 target.unlink()
             shutil.copyfile(Path(directory, name), target, follow_symlinks=False)
             if not target.is_symlink():
-                target.chmod(0o755 if os.access(Path(directory, name), os.X_OK) else 0o644)
+                target.chmod(
+                    0o755 if os.access(Path(directory, name), os.X_OK) else 0o644
+                )
 
 
 def inside_root(root: Path, inside: Path) -> Path:
@@ -307,7 +311,7 @@ def configure(root: Path, want: RootSettings) -> None:
             f"etc/systemd/system-generators/{name}": "/dev/null"
             for name in MASKED_GENERATORS
         },
-        "etc/systemd/system/default.target": "/usr/lib/systemd/system/multi-user.target",
+        "etc/systemd/system/default.target": f"{UNITS}/multi-user.target",
     }
     for name, to in links.items():
         path = root / name

@@ -6,6 +6,7 @@ The service: https://pkg.go.dev/github.com/tbd54566975/ssi-service@v0.0.3, throu
 launcher in ``go/ssi_service``. Its units, account and configuration are in
 ``files/ssi_service``, a tree as it lands in the image.
 """
+
 import contextlib
 import json
 import os

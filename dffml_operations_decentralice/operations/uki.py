@@ -3,6 +3,7 @@ The Unified Kernel Image: kernel, initrd and command line as one EFI program
 
 https://uapi-group.org/specifications/specs/unified_kernel_image/
 """
+
 from pathlib import Path
 from typing import List
 
@@ -61,7 +62,7 @@ def ukify_argv(release: str, cmdline: List[str], splash: bool = False) -> List[s
     if len(line) >= MAX_CMDLINE or "\n" in line:
         raise UserError(
             f"a kernel command line of {len(line)} characters",
-            remedy=f"one line of less than {MAX_CMDLINE}: setting `cmdline` of build_uki",
+            remedy=f"a line of less than {MAX_CMDLINE}: setting `cmdline` of build_uki",
         )
     return [
         *("ukify", "build"),

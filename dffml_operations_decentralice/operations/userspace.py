@@ -5,6 +5,7 @@ apko believes its cache and forgets owners. So each package is fetched here and 
 against the lock, apko installs with an empty cache from those files alone, and the
 owners are set from what the packages say.
 """
+
 import json
 import os
 from pathlib import Path
@@ -174,9 +175,7 @@ def file_name(package: Dict[str, Any]) -> str:
     """The name of a locked package's file; refuses one that is no plain name"""
     name = f"{package['name']}-{package['version']}.apk"
     if "/" in name or name.startswith("."):
-        raise UserError(
-            f"the lock names a package {name!r}", remedy=lock_file.ANEW
-        )
+        raise UserError(f"the lock names a package {name!r}", remedy=lock_file.ANEW)
     return name
 
 
@@ -321,4 +320,3 @@ def is_inside(root: Path, target: Path) -> bool:
     """Whether a path stays in a tree, its directories' links followed"""
     parent = target.parent.resolve()
     return parent == root.resolve() or root.resolve() in parent.parents
-

@@ -3,6 +3,7 @@ What a build costs, in CPU seconds, beside mkosi's figures for a like image
 
     make bench            needs the mirror's packages in the store, else makes them
 """
+
 import json
 import os
 import shutil
@@ -49,9 +50,7 @@ def command() -> List[Cost]:
             stderr=subprocess.DEVNULL,
             check=True,
         )
-        costs.append(
-            Cost("build", cpu() - before, time.monotonic() - started, 0, True)
-        )
+        costs.append(Cost("build", cpu() - before, time.monotonic() - started, 0, True))
     return costs[-1:]
 
 

@@ -1,4 +1,5 @@
 """Runs a flow's operations one after another, and measures each"""
+
 import asyncio
 import contextlib
 import ctypes

@@ -1,4 +1,5 @@
 """What cannot be built, as a user gets to see it: cause, remedy, exit status"""
+
 import json
 import re
 import subprocess
@@ -6,7 +7,6 @@ import subprocess
 import pytest
 
 from .test_build import BUILD, environment, overlay
-
 
 
 def refused(store, cwd, *overlays):
@@ -70,7 +70,11 @@ def lock_of(image):
         (lambda lock: lock.update(version=99), 2, "version"),
         (lambda lock: lock["kernel"]["packages"].pop(), 2, "lock"),
         (lambda lock: lock["kernel"]["packages"][0].update(sha256="x"), 2, "damaged"),
-        (lambda lock: lock["kernel"]["packages"][0].update(sha256="0" * 64), 5, "sha256"),
+        (
+            lambda lock: lock["kernel"]["packages"][0].update(sha256="0" * 64),
+            5,
+            "sha256",
+        ),
         (lambda lock: lock["userspace"]["request"]["image"].append("x"), 2, "image"),
         (
             lambda lock: lock["userspace"]["image"]["contents"]["packages"][0].update(

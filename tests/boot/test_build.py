@@ -1,4 +1,5 @@
 """Builds as a user runs them: nothing twice, interrupted ones go on, bad ones say so"""
+
 import json
 import os
 import signal
@@ -107,7 +108,9 @@ def test_a_killed_build_goes_on_where_it_stopped(image, copy, tmp_path):
 
 def test_a_broken_init_is_reported_with_stage_and_remedy(image, tmp_path):
     """The negative control: PID 1 ends at once, the kernel panics"""
-    broken = overlay(tmp_path / "o.yaml", {"build_uki": {"cmdline": ["init=/bin/true"]}})
+    broken = overlay(
+        tmp_path / "o.yaml", {"build_uki": {"cmdline": ["init=/bin/true"]}}
+    )
     (tmp_path / "result").symlink_to(image.directory)
     done = subprocess.run(
         [*BUILD, "-overlays", broken, "mirror"],

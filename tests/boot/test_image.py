@@ -1,4 +1,5 @@
 """The one image of this session: what it says of itself, and what lies on its disk"""
+
 import json
 import stat
 import subprocess

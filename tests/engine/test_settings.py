@@ -6,7 +6,6 @@ import pytest
 from dffml_operations_decentralice.engine import setting, settings
 from dffml_operations_decentralice.engine.settings import (
     describe,
-    fields_of,
     fits,
     validated,
 )
@@ -171,11 +170,3 @@ def test_missing():
         validated(Needy, {})
     assert caught.value.cause == "Needy: setting 'url' is missing"
     assert caught.value.remedy == "url: An address"
-
-
-def test_fields_of():
-    named = {one.name: one.metadata for one in fields_of(Sample)}
-    assert list(named)[:2] == ["cmdline", "size"]
-    assert named["key"]["file"] and not named["key"]["secret"]
-    assert named["password"]["secret"] and not named["size"]["secret"]
-    assert named["size"]["description"] == "Size in MiB"

@@ -163,7 +163,10 @@ def content():
         return file.read_bytes()
 
 
-def control(packed_data=gzip.compress(DATA, mtime=0)):
+PACKED = gzip.compress(DATA, mtime=0)
+
+
+def control(packed_data=PACKED):
     digest = hashlib.sha256(packed_data).hexdigest()
     return member(".PKGINFO", f"datahash = {digest}\n".encode()) + packed_data
 

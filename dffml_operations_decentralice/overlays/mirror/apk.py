@@ -5,6 +5,7 @@ Three gzip members, each a tar archive: the signature, ``.PKGINFO``, the files. 
 carry their SHA-1 in PAX headers; ``.PKGINFO`` has the SHA-256 of the third member.
 https://wiki.alpinelinux.org/wiki/Apk_spec
 """
+
 from __future__ import annotations
 
 import dataclasses

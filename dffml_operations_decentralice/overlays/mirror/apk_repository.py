@@ -1,4 +1,5 @@
 """Wolfi's side of the mirror: Debian packages to a signed ``.apk`` repository"""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """What apt's messages mean, by who has to act"""
+
 from __future__ import annotations
 
 import re

@@ -6,6 +6,7 @@ apt checks the signature of InRelease, the hashes of the indexes and those of pa
 nothing of the host's configuration, lists or dpkg database is read or written, but for
 the addresses and proxies. https://wiki.debian.org/SecureApt
 """
+
 from __future__ import annotations
 
 import re
@@ -55,6 +56,7 @@ FOLDERS = (
     *("lists/partial", "archives/partial", "sources", "state"),
     *("etc/apt.conf.d", "etc/preferences.d"),
 )
+
 
 class Addresses(NamedTuple):
     """Where an archive is: its packages, and its security updates ('': nowhere)"""

@@ -4,6 +4,7 @@ Reading Debian packages
 An ``ar`` archive of ``debian-binary``, ``control.tar.*`` and ``data.tar.*``.
 https://manpages.debian.org/deb.5, https://manpages.debian.org/deb-control.5
 """
+
 from __future__ import annotations
 
 import dataclasses

@@ -3,6 +3,7 @@ Debian packages as Fedora's: names, versions, dependencies
 
 https://rpm-software-management.github.io/rpm/manual/dependencies.html
 """
+
 from __future__ import annotations
 
 import re

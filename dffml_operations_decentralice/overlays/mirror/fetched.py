@@ -1,6 +1,7 @@
 """
 Debian packages in a folder, with ``debs.json``: what each is, from where, which hash
 """
+
 from __future__ import annotations
 
 import json

@@ -5,6 +5,7 @@ Debian's kernel package as Fedora's ``kernel-core``, ``kernel-modules-core`` and
 https://src.fedoraproject.org/rpms/kernel: the image is below /lib/modules, and the
 modules' indexes are made at installation.
 """
+
 from __future__ import annotations
 
 import re

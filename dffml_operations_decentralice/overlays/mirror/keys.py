@@ -5,6 +5,7 @@ result, a key of an action or a log
 Their times are fixed, so that within a store everything is bit-identical. Other stores
 have other keys: there, repositories are the same but for signatures.
 """
+
 from __future__ import annotations
 
 import os

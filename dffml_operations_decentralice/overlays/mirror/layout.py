@@ -5,6 +5,7 @@ Both have merged ``/usr``; Wolfi's is merged further (``sbin`` into ``bin``, ``l
 into ``lib``). Packages own no directory that the base layout's links replace.
 https://systemd.io/THE_CASE_FOR_THE_USR_MERGE
 """
+
 from __future__ import annotations
 
 import posixpath

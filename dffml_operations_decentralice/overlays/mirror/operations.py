@@ -4,6 +4,7 @@ Operations of the overlay ``mirror``
 Two fetch Debian packages, two make repositories of them which take the place of Wolfi's
 and Fedora's in the flow.
 """
+
 from pathlib import Path
 from typing import List, NewType
 

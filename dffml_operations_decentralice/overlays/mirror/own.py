@@ -6,6 +6,7 @@ Below ``files/mirror/<side>``: ``packages.json`` names them, ``trees/<name>/`` h
 files of one, ``<name>.conf`` its directories, links, modes and owners in the form of
 https://www.freedesktop.org/software/systemd/man/latest/tmpfiles.d.html
 """
+
 from __future__ import annotations
 
 import dataclasses

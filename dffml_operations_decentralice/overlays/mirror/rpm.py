@@ -3,6 +3,7 @@ Debian packages, unpacked, and what nfpm shall make of them
 
 https://nfpm.goreleaser.com/docs/configuration/
 """
+
 from __future__ import annotations
 
 import datetime

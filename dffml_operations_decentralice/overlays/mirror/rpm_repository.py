@@ -1,4 +1,5 @@
 """Fedora's side of the mirror: Debian packages to a signed ``.rpm`` repository"""
+
 from __future__ import annotations
 
 import functools

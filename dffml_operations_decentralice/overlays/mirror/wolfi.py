@@ -1,6 +1,7 @@
 """
 Debian packages as Wolfi's: versions, dependencies, files
 """
+
 from __future__ import annotations
 
 import re

@@ -1,4 +1,5 @@
 """Many packages, a few at a time"""
+
 from __future__ import annotations
 
 import asyncio

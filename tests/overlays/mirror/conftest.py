@@ -1,4 +1,5 @@
 """Debian packages made on the spot"""
+
 import io
 import tarfile
 

@@ -4,6 +4,7 @@ Both repositories, of real packages, as their real consumers see them
 A closure of four packages, served by a server of our own which asks the host's archive
 and can falsify one file.
 """
+
 import asyncio
 import hashlib
 import http.server
