@@ -68,7 +68,6 @@ def read(path: Path) -> Dict[str, Any]:
 
 def check_shape(path: Path, content: Dict[str, Any]) -> None:
     """dffml would merge what is of another shape into nonsense, or raise anything"""
-    part: Any
     for name, part in content.items():
         if name not in SHAPES:
             raise UserError(
@@ -76,14 +75,15 @@ def check_shape(path: Path, content: Dict[str, Any]) -> None:
                 remedy=f"the parts of a flow are {', '.join(SHAPES)}",
             )
         wanted = SHAPES[name]
-        if not isinstance(part, wanted):
+        if type(part) is not wanted:
             raise UserError(
                 f"{path}: {name} must be a {NAMES[wanted]}",
                 remedy=f"write it as it is in {BASE}",
             )
+        named: Dict[str, Any] = part if wanted is dict else {}
         if name == "configs":
-            part.update({one: {} for one, values in part.items() if values is None})
-        for one, values in part.items() if wanted is dict else ():
+            named.update({one: {} for one, values in named.items() if values is None})
+        for one, values in named.items():
             if not isinstance(values, dict):
                 raise UserError(
                     f"{path}: {one!r} in {name} must be a mapping",
