@@ -26,7 +26,7 @@ from .errors import DecentrAliceError, NetworkError, UserError
 GRACE = 10.0  # seconds in which an operation that is cancelled has to clean up
 PROBE = 15.0  # seconds that an upstream has to answer
 BASE = "os_decentralice.yaml"
-SHAPES: Dict[str, type] = {
+SHAPES: Dict[str, Any] = {
     **{name: dict for name in ("definitions", "operations", "flow", "configs")},
     **{"seed": list, "linked": bool, "forward": dict},
 }
@@ -75,7 +75,7 @@ def check_shape(path: Path, content: Dict[str, Any]) -> None:
                 remedy=f"the parts of a flow are {', '.join(SHAPES)}",
             )
         wanted = SHAPES[name]
-        if type(part) is not wanted:
+        if not isinstance(part, wanted):
             raise UserError(
                 f"{path}: {name} must be a {NAMES[wanted]}",
                 remedy=f"write it as it is in {BASE}",

@@ -80,7 +80,7 @@ async def boot_interactive(
     if status in HURRIED:
         raise VmError(
             f"QEMU exited with {status}",
-            remedy="its message is above; try `-accelerator tcg`",
+            remedy="its message is above; or set `accelerator: tcg` for boot_verify",
         )
     return status
 
