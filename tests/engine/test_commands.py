@@ -144,10 +144,14 @@ def closed(held):
 
 
 def test_a_group_of_its_own(log):
-    pid, group, session = ran(log, "ps", "-o", "pid=,pgid=,sid=", "-C", "ps").split()[
-        :3
-    ]
-    assert group == session and int(group) != os.getpgid(0)
+    async def use():
+        argv = ["sh", "-c", "echo up; exec sleep 1000"]
+        env = environment(log.parent)
+        async with start(argv, env=env, log=log, stdout=True) as process:
+            await process.stdout.readline()
+            assert os.getpgid(process.pid) == os.getsid(process.pid) == process.pid
+
+    asyncio.run(use())
 
 
 @pytest.mark.parametrize(
