@@ -147,7 +147,7 @@ async def solve(step: Step, repository: str, request: Dict[str, Any]) -> Dict[st
         "installroot": str(step.work / "root"),
         "cachedir": str(step.work / "cache"),
         "repositories": [
-            {**one, "baseurl": repositories.resolve(repository, one["baseurl"])}
+            {**one, "baseurl": repositories.url(repository, one["baseurl"])}
             for one in request["repositories"]
         ],
     }

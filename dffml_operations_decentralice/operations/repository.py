@@ -41,3 +41,9 @@ def resolve(repository: str, address: str) -> str:
     if "://" in address:
         return address
     return str(Path(repository, address).resolve())
+
+
+def url(repository: str, address: str) -> str:
+    """An address as a URL: dnf takes a path at its first space for two"""
+    found = resolve(repository, address)
+    return found if "://" in found else Path(found).as_uri()

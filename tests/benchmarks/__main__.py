@@ -18,6 +18,8 @@ from dffml_operations_decentralice.engine.store import default_root
 from .runner import OUTSIDE, Cost, adopt, cpu, run
 
 OVERLAYS = ["mirror"]
+# The functions behind `OUTSIDE`'s instances
+MADE_OUTSIDE = {"mirror_userspace_repository", "mirror_kernel_repository", *OUTSIDE}
 TABLE = "{:34} {:>7} {:>7} {:>8}  {}"
 # Debian 12, systemd-boot and UKI, 130 packages, on the reference machine
 MKOSI = {
@@ -81,8 +83,7 @@ def main() -> None:
     run(store, OVERLAYS)
     with tempfile.TemporaryDirectory(dir=store.parent) as folder:
         os.chdir(folder)
-        outside = {"mirror_userspace_repository", "mirror_kernel_repository", *OUTSIDE}
-        cold = without(store, outside, Path(folder, "cold"))
+        cold = without(store, MADE_OUTSIDE, Path(folder, "cold"))
         found["cold"] = show("cold", run(cold, OVERLAYS), details=True)
         changed = {"compose_root": {"hostname": f"bench{time.time_ns() % 10**6}"}}
         found["text"] = show("text file changed", run(cold, OVERLAYS, changed))

@@ -44,3 +44,15 @@ def test_keys(described):
 def test_resolve(described, address, expected):
     found = repository.resolve(described, address)
     assert found == expected.format(repository=described)
+
+
+@pytest.mark.parametrize(
+    "address,found",
+    [
+        ("https://example.org/os", "https://example.org/os"),
+        (".", "file:///a%20b"),
+        ("x/y", "file:///a%20b/x/y"),
+    ],
+)
+def test_url(address, found):
+    assert repository.url("/a b", address) == found
