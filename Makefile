@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-export GOFLAGS = -modcacherw
+export GOFLAGS = -modcacherw -buildvcs=false
 DECENTRALICE = $(VENV)/bin/dffml service decentralice
 APKO_VERSION = v1.2.39
 MELANGE_VERSION = v0.59.1
