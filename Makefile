@@ -1,4 +1,4 @@
-# `make image` and `make test` do everything on a fresh Debian 12 or 13; see README.md
+# `make image` and `make test` do everything on a fresh Debian 12; see README.md
 
 PYTHON ?= python3
 VENV ?= .venv
