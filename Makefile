@@ -64,20 +64,16 @@ $(VENV)/bin/dffml: setup.cfg setup.py pyproject.toml entry_points.txt
 	$(VENV)/bin/pip install --disable-pip-version-check -e '.[mirror,go,test]'
 	touch $@
 
-$(VENV)/bin/apko: dffml_operations_decentralice/go/tools/go.sum | $(VENV)/bin/dffml
-	@echo "compiling apko $(APKO_VERSION), a minute or two" >&2
+$(VENV)/bin/apko: VERSION = $(APKO_VERSION)
+$(VENV)/bin/melange: VERSION = $(MELANGE_VERSION)
+$(VENV)/bin/melange: | $(VENV)/bin/apko
+$(VENV)/bin/apko $(VENV)/bin/melange: $(VENV)/bin/%: \
+		dffml_operations_decentralice/go/tools/go.sum | $(VENV)/bin/dffml
+	@echo "compiling $* $(VERSION), a minute or two" >&2
 	cd $(<D) && GOBIN=$(abspath $(VENV))/bin GOTOOLCHAIN=local \
 		$(abspath $(VENV))/bin/go install -mod=readonly -trimpath \
-		-ldflags '-s -w -X sigs.k8s.io/release-utils/version.gitVersion=$(APKO_VERSION)' \
-		chainguard.dev/apko
-	touch $@
-
-$(VENV)/bin/melange: dffml_operations_decentralice/go/tools/go.sum | $(VENV)/bin/apko
-	@echo "compiling melange $(MELANGE_VERSION)" >&2
-	cd $(<D) && GOBIN=$(abspath $(VENV))/bin GOTOOLCHAIN=local \
-		$(abspath $(VENV))/bin/go install -mod=readonly -trimpath \
-		-ldflags '-s -w -X sigs.k8s.io/release-utils/version.gitVersion=$(MELANGE_VERSION)' \
-		chainguard.dev/melange
+		-ldflags '-s -w -X sigs.k8s.io/release-utils/version.gitVersion=$(VERSION)' \
+		chainguard.dev/$*
 	touch $@
 
 clean: ## Remove what was set up here; the store stays
