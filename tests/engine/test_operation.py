@@ -313,7 +313,7 @@ def test_umask_does_not_count(store, umask):
         folder = run(sample.make_folder, store, text=str(text))[0]
     finally:
         os.umask(before)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o555
     assert stat.S_IMODE((folder / "deep/text").stat().st_mode) == 0o644
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -205,23 +206,51 @@ def test_keep(made, tmp_path):
     made.keep(tmp_path / "result")
     made.keep(tmp_path / "result")
     [root] = (made.root / "roots").iterdir()
-    assert json.loads(root.read_text()) == {"link": str(tmp_path / "result")}
+    assert json.loads(root.read_text()) == {
+        "link": str(tmp_path / "result"),
+        "results": [],
+    }
 
 
-def test_file_digest(made, tmp_path, monkeypatch):
+def test_remembered(made, tmp_path):
+    """By the process at once, by others when it has ended"""
+    old, found = Path(os.__file__), []
+
+    def find():
+        found.append(1)
+        return {"any": ["value", len(found)]}
+
+    for _ in range(2):
+        assert made.remembered(old, "what", find) == {"any": ["value", 1]}
+        assert made.remembered(old, "else", find) == {"any": ["value", 2]}
+    stores._memos[made.root].write()
+    other = Store(made.root)
+    stores._memos.pop(made.root)
+    assert other.remembered(old, "what", find) == {"any": ["value", 1]}
+    assert len(found) == 2
+
+
+def test_what_changed_just_now_is_not_remembered(made, tmp_path):
+    """Its next change may have the same times"""
     path = tmp_path / "tool"
-    path.write_text("1")
-    first = made.file_digest(path)
-    read = []
-    monkeypatch.setattr(
-        stores,
-        "sha256",
-        lambda path, real=stores.sha256: read.append(path) or real(path),
-    )
-    assert made.file_digest(path) == Store(made.root).file_digest(path) == first
-    assert read == []
-    path.write_text("2")
-    assert made.file_digest(path) != first and read == [path]
+    for text in ("1", "2", "3"):
+        path.write_text(text)
+        assert made.file_digest(path) == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff", b'{"%s": 5}', b'{"%s": [[], "x"]}', b'{"%s": []}']
+    + [b'{"%s": [[1, 2, 3, 4], {"sha256": "x"}]}', b'{"%s": {"0": 1}}', b"null"],
+)
+def test_damaged_memo_is_absent(made, content):
+    path = Path(os.__file__)
+    content = content.replace(b"%s", str(path).encode())
+    (made.root / "memo.json").write_bytes(content)
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert made.file_digest(path) == expected
+    stores._memos.pop(made.root).write()
+    assert Store(made.root).file_digest(path) == expected
 
 
 def test_store_that_cannot_be(tmp_path):
