@@ -279,12 +279,13 @@ class StorePrune(Command):
 
     async def answer(self, monitor) -> Any:
         from .engine import upkeep
+        from .engine.store import limit, parse_size
 
-        size = upkeep.parse_size(self.size) if self.size else None
+        size = parse_size(self.size) if self.size else None
         age = upkeep.parse_age(self.age) if self.age else None
         store, keep_last = own_store(), self.keep_last or None
         if size is age is keep_last is None:
-            size, keep_last = upkeep.limit(), 1
+            size, keep_last = limit(), 1
         return upkeep.prune(store, size=size, age=age, keep_last=keep_last)
 
 

@@ -28,6 +28,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -60,6 +61,9 @@ _members: Dict[Path, IO] = {}  # stores that this process uses, locked until it 
 _used: Dict[Path, Dict[str, str]] = {}  # by operation, the key that this process used
 _made: Set[Path] = set()  # stores in which this process made something
 _memos: Dict[Path, "Memo"] = {}
+SIZE = "DECENTRALICE_STORE_SIZE"
+DEFAULT_SIZE = "20G"
+UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}  # powers of two
 LOGS = 10  # of an operation
 RESULTS = 10  # of a link: what is known of earlier ones, to tell what changed
 RACY = 2.0  # seconds: a file that young may change again without another time
@@ -74,6 +78,25 @@ def default_root() -> Path:
         return Path(given).absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "decentralice").absolute()
+
+
+def parse_size(text: str) -> int:
+    """``5G`` in bytes; `UserError` if it is no size"""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UserError(
+            f"no size: {text!r}", remedy="a number with K, M, G or T behind it: 5G"
+        )
+    return int(float(match[1]) * (1 << UNITS[match[2].upper()]))
+
+
+def limit() -> int:
+    """Bytes that a store may have by itself"""
+    text = os.environ.get(SIZE) or DEFAULT_SIZE
+    try:
+        return parse_size(text)
+    except UserError as error:
+        raise UserError(f"{SIZE}: {error.cause}", remedy=error.remedy) from None
 
 
 def key_of(parts: Dict[str, Any]) -> str:
@@ -94,6 +117,7 @@ class Store:
         self.read_only = read_only
         if read_only:
             return
+        limit()
         try:
             for name in FOLDERS:
                 (root / name).mkdir(parents=True, exist_ok=True)
@@ -236,14 +260,14 @@ class Store:
         Note a link from outside: what it points to must not be pruned. When something
         was made for it, the store is cut to its size.
         """
-        from . import upkeep  # which nobody needs who makes nothing
-
         name = hashlib.sha256(str(link).encode()).hexdigest()[:DIGEST_LENGTH]
         path = self.root / "roots" / f"{name}.json"
         root = {"link": str(link), "results": self._results(path, link)}
         if root != _read(path):
             self._write(path, root)
         if self.root in _made:
+            from . import upkeep  # which nobody needs who makes nothing
+
             _made.discard(self.root)
             upkeep.trim(self)
 
@@ -286,7 +310,7 @@ class Store:
                     if isinstance(content, str):
                         file.write(content)
                     else:
-                        json.dump(content, file, sort_keys=True)
+                        file.write(json.dumps(content, sort_keys=True))
                 os.replace(new, path)
             except BaseException:
                 os.unlink(new)

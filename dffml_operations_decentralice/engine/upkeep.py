@@ -17,11 +17,8 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 from ..errors import UserError
 from .digest import DIGEST_LENGTH, size_of
 from .history import Actions, made_of
-from .store import Store, _read, identify, key_of, read_action, tree_digest
+from .store import Store, _read, identify, key_of, limit, read_action, tree_digest
 
-SIZE = "DECENTRALICE_STORE_SIZE"
-DEFAULT_SIZE = "20G"
-UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}  # powers of two
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}  # seconds
 SHOWN = 5  # damaged files of a tree
 
@@ -41,16 +38,6 @@ class Damage(NamedTuple):
     files: List[str]
 
 
-def parse_size(text: str) -> int:
-    """``5G`` in bytes; `UserError` if it is no size"""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise UserError(
-            f"no size: {text!r}", remedy="a number with K, M, G or T behind it: 5G"
-        )
-    return int(float(match[1]) * (1 << UNITS[match[2].upper()]))
-
-
 def parse_age(text: str) -> float:
     """``14d`` in seconds; `UserError` if it is no time"""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
@@ -59,15 +46,6 @@ def parse_age(text: str) -> float:
             f"no age: {text!r}", remedy="a number with s, m, h, d or w behind it: 14d"
         )
     return float(match[1]) * SPANS[match[2]]
-
-
-def limit() -> int:
-    """Bytes that a store may have by itself"""
-    text = os.environ.get(SIZE) or DEFAULT_SIZE
-    try:
-        return parse_size(text)
-    except UserError as error:
-        raise UserError(f"{SIZE}: {error.cause}", remedy=error.remedy) from None
 
 
 def trim(store: Store) -> None:
@@ -285,8 +263,8 @@ def _differing(store: Store, name: str, found: List[str]) -> List[str]:
 
 def _path(line: str) -> str:
     """The path in a line of a manifest, as `repr` has it"""
-    quote = line[0]
-    return line[1 : line.index(quote + " ", 1)]
+    name = re.match(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", line)
+    return name[0][1:-1] if name else line
 
 
 def _of_another_version(store: Store) -> Set[str]:
