@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set
 
 from ..errors import UserError
 from .digest import DIGEST_LENGTH
-from .store import Store, _read, read_action
+from .store import Store, read_action, read_root
 
 INPUT = "input "
 
@@ -113,10 +113,10 @@ def find_result(path: Path) -> Result:
 def _runs(store: Store, name: str, link: Path):
     """The last run that a link has of a result, and the one before it"""
     files = sorted((store.root / "roots").glob("*.json"))
-    known = [_read(file) or {} for file in files]
+    known = [read_root(file) for file in files]
     given = os.path.abspath(link)
-    for root in sorted(known, key=lambda root: root.get("link") != given):
-        results = root.get("results", [])
+    for root in sorted(known, key=lambda root: root["link"] != given):
+        results = root["results"]
         for index in reversed(range(len(results))):
             if results[index]["object"] == name:
                 return results[index], results[index - 1] if index else None

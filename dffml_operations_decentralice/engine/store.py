@@ -273,7 +273,7 @@ class Store:
 
     def _results(self, root: Path, link: Path) -> List[Dict[str, Any]]:
         """The results that a link pointed to, with their actions, the newest last"""
-        results = (_read(root) or {}).get("results", [])
+        results = read_root(root)["results"]
         target = Path(os.path.realpath(link))
         name = self.object_name(str(target))
         if name is None:
@@ -441,6 +441,22 @@ def read_action(path: Path) -> Optional[Dict[str, Any]]:
     if "/" in action["object"] or not isinstance(action.get("parts"), dict):
         return None
     return action if isinstance(action.get("made"), (int, float)) else None
+
+
+def read_root(path: Path) -> Dict[str, Any]:
+    """The ``link`` in a file below ``roots``, and the ``results`` it pointed to"""
+    content = _read(path) or {}
+    results = content.get("results")
+    wanted = {"object": str, "actions": dict, "time": (int, float)}
+    return {
+        "link": str(content.get("link", "")),
+        "results": [
+            one
+            for one in (results if isinstance(results, list) else [])
+            if isinstance(one, dict)
+            and all(isinstance(one.get(name), kind) for name, kind in wanted.items())
+        ],
+    }
 
 
 def _is_whole(path: Path, action: Dict[str, Any]) -> bool:

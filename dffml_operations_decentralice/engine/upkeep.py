@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 from ..errors import UserError
 from .digest import DIGEST_LENGTH, size_of
 from .history import Actions, made_of
-from .store import Store, _read, identify, key_of, limit, read_action, tree_digest
+from .store import Store, identify, key_of, limit, read_action, read_root, tree_digest
 
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}  # seconds
 SHOWN = 5  # damaged files of a tree
@@ -135,8 +135,8 @@ def _superfluous(
 def roots(store: Store) -> Iterator[Tuple[Path, Dict[str, Any]]]:
     """The links that point to a result, with what is known of them"""
     for file in sorted((store.root / "roots").glob("*.json")):
-        root = _read(file) or {}
-        target = Path(os.path.realpath(str(root.get("link", ""))))
+        root = read_root(file)
+        target = Path(os.path.realpath(root["link"]))
         try:
             ours = target.parent.samefile(store.root / "objects") and target.exists()
         except OSError:
@@ -151,7 +151,7 @@ def _kept(store: Store, actions: Actions, keep_last: Optional[int]) -> Set[str]:
     kept: Set[str] = set()
     for target, root in roots(store):
         kept |= _needed(store, [target.name])
-        known = {one["object"]: one for one in root.get("results", [])}
+        known = {one["object"]: one for one in root["results"]}
         last = {target.name: known.get(target.name, {})}
         for name in [*reversed(list(known))][: keep_last or 0]:
             last[name] = known[name]
@@ -200,7 +200,7 @@ def _forget_actions(store: Store, actions: Actions, kept: Set[str]) -> None:
     explains: Set[str] = set()
     for target, root in roots(store):
         explains |= {*made_of(actions, target.name, {})}
-        for result in root.get("results", []):
+        for result in root["results"]:
             explains |= {*made_of(actions, result["object"], result["actions"])}
     for action in actions:
         name = action.content["object"]

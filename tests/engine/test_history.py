@@ -22,7 +22,7 @@ def test_explain(built):
     found = history.explain(built.link)
     objects = found["objects"]
     by_operation = {one["operation"]: one for one in objects.values()}
-    assert list(by_operation) == ["collect", "upper", "count", "write_text", "pack"]
+    assert list(by_operation) == ["collect", "pack", "write_text", "upper", "count"]
     assert found["result"] == built.object("collected").name == next(iter(objects))
     assert by_operation["collect"]["inputs"] == {
         "upper": built.object("upper").name,
@@ -39,12 +39,12 @@ def test_tree(built):
     shown = [line.partition("  2")[0].rpartition(" ")[0] for line in lines]
     assert shown == [
         "collect",
-        "├─ upper: upper",
-        "│  └─ counted: count",
-        "│     └─ text: write_text",
-        "└─ folder: pack",
-        "   ├─ text: write_text {}".format(built.object("text").name[:8] + "-text"),
-        "   └─ upper: upper {}".format(built.object("upper").name[:8] + "-upper"),
+        "├─ folder: pack",
+        "│  ├─ text: write_text",
+        "│  └─ upper: upper",
+        "│     └─ counted: count",
+        f"│        └─ text: write_text {built.object('text').name[:8]}-text",
+        f"└─ upper: upper {built.object('upper').name[:8]}-upper",
     ]
     assert lines[5].endswith(" (above)") and lines[6].endswith(" (above)")
     assert " s  " in lines[0] and lines[0].endswith("B")
@@ -81,7 +81,7 @@ def test_what_is_not_known(built):
     [action] = built.actions("count")
     action.unlink()
     lines = listing.tree(history.explain(built.link))
-    assert lines[2].endswith("-counted.txt (given, or no longer known)")
+    assert lines[4].endswith("-counted.txt (given, or no longer known)")
 
 
 def test_input_from_outside(store, tmp_path):
