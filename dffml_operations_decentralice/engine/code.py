@@ -69,6 +69,7 @@ def closure(module_name: str, remembered: Remembered = read_again) -> Set[str]:
         if name not in found and name.partition(".")[0] in packages:
             found.add(name)
             pending += _source(name, remembered)[1]
+            pending.append(name.rpartition(".")[0])  # is imported before it
     return found
 
 

@@ -447,7 +447,7 @@ def read_root(path: Path) -> Dict[str, Any]:
     """The ``link`` in a file below ``roots``, and the ``results`` it pointed to"""
     content = _read(path) or {}
     results = content.get("results")
-    wanted = {"object": str, "actions": dict, "time": (int, float)}
+    wanted: Dict[str, Any] = {"object": str, "actions": dict, "time": (int, float)}
     return {
         "link": str(content.get("link", "")),
         "results": [
