@@ -7,6 +7,8 @@ each kind of failure.
 """
 
 import argparse
+import asyncio
+import functools
 import logging
 import os
 import shutil
@@ -247,7 +249,7 @@ class StoreVerify(Command):
     async def answer(self, monitor) -> Any:
         from .engine import upkeep
 
-        found = upkeep.verify(own_store())
+        found = await asyncio.to_thread(upkeep.verify, own_store())
         for one in found["damaged"]:
             files = f": {', '.join(one.files[: upkeep.SHOWN])}" if one.files else ""
             print(f"damaged: {one.object}{files}", file=sys.stderr)
@@ -286,7 +288,8 @@ class StorePrune(Command):
         store, keep_last = own_store(), self.keep_last or None
         if size is age is keep_last is None:
             size, keep_last = limit(), 1
-        return upkeep.prune(store, size=size, age=age, keep_last=keep_last)
+        prune = functools.partial(upkeep.prune, size=size, age=age, keep_last=keep_last)
+        return await asyncio.to_thread(prune, store)
 
 
 def own_store() -> Any:

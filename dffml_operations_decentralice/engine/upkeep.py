@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import UserError
+from . import signals
 from .digest import DIGEST_LENGTH, size_of
 from .history import Actions, made_of
 from .store import Store, identify, key_of, limit, read_action, read_root, tree_digest
@@ -78,12 +79,16 @@ def prune(
         with store.index(alone=True):
             actions = Actions(store)
             things = sorted(_things(store, actions), key=lambda one: one.used)
-            kept = _kept(store, actions, keep_last)
-            gone = list(_superfluous(things, kept, store.in_use_since(), size, age))
+            excess = sum(one.bytes for one in things) - size if size is not None else 0
+            gone: List[Thing] = []
+            if excess > 0 or age is not None:
+                kept = _kept(store, actions, keep_last)
+                removable = _removable(store, things, kept)
+                gone = list(_superfluous(removable, excess, age))
             for thing in gone:
                 _take_out(store, thing.name, trash)
             if gone:
-                _forget_actions(store, actions, kept)
+                _forget_actions(store, actions)
     freed, total = (sum(one.bytes for one in some) for some in (gone, things))
     return {
         "removed": len(gone),
@@ -114,19 +119,19 @@ def _size(entry: os.DirEntry) -> int:
         return 0
 
 
+def _removable(store: Store, things: List[Thing], kept: Set[str]) -> Iterator[Thing]:
+    in_use_since = store.in_use_since()
+    for thing in things:
+        if thing.name not in kept and thing.used < in_use_since:
+            yield thing
+
+
 def _superfluous(
-    things: List[Thing],
-    kept: Set[str],
-    in_use_since: float,
-    size: Optional[int],
-    age: Optional[float],
+    things: Iterable[Thing], excess: int, age: Optional[float]
 ) -> Iterator[Thing]:
     """Those of ``things``, the least recently used first, that have to go"""
-    excess = sum(one.bytes for one in things) - size if size is not None else 0
     oldest = time.time() - age if age is not None else 0.0
     for thing in things:
-        if thing.name in kept or thing.used >= in_use_since:
-            continue
         if excess > 0 or thing.used < oldest:
             excess -= thing.bytes
             yield thing
@@ -195,7 +200,7 @@ def _take_out(store: Store, name: str, trash: Path) -> None:
     (store.root / "manifests" / name).unlink(missing_ok=True)
 
 
-def _forget_actions(store: Store, actions: Actions, kept: Set[str]) -> None:
+def _forget_actions(store: Store, actions: Actions) -> None:
     """Those whose object is gone, but for what explains a result"""
     explains: Set[str] = set()
     for target, root in roots(store):
@@ -236,6 +241,7 @@ def verify(store: Store) -> Dict[str, Any]:
 
 def damage(store: Store, name: str) -> Optional[Damage]:
     """What is wrong with an object, None if nothing is"""
+    signals.check()
     path = store.root / "objects" / name
     try:
         digest, lines = identify(path)

@@ -85,6 +85,14 @@ async def fail(step: Step[TextSettings]) -> Text:
 
 
 @operation
+async def refuse(step: Step[TextSettings]) -> Text:
+    """An error that names no log"""
+    for word in step.settings.words:
+        step.say(word)
+    raise UserError("not this", remedy="try another one")
+
+
+@operation
 async def verdict(step: Step) -> Text:
     """Kept, but not the answer when asked again"""
     step.out.write_text("perhaps\n")

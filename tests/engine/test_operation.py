@@ -380,6 +380,24 @@ def test_failure_leaves_nothing(store):
     assert why(sample.write_text, store) == "first time"
 
 
+def test_failure_says_where_its_log_is(store):
+    """That of this run: another one with another key has its own"""
+    logs = []
+    for words in ("one", "two"):
+        with pytest.raises(UserError) as caught:
+            run(sample.refuse, store, {"words": [words]})
+        logs.append(caught.value.log)
+    assert logs[0] != logs[1] and all(log.exists() for log in logs)
+    assert [log.read_text() for log in logs] == ["# one\n", "# two\n"]
+    assert logs[0].parent == store / "logs" and logs[0].name.startswith("refuse-")
+
+
+def test_failure_that_said_nothing_has_no_log(store):
+    with pytest.raises(UserError) as caught:
+        run(sample.refuse, store, {"words": []})
+    assert caught.value.log is None
+
+
 def fifo(tmp_path, name):
     path = tmp_path / name
     os.mkfifo(path)

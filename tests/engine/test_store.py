@@ -91,6 +91,67 @@ def test_damaged_action_is_absent(made, content):
     assert not made.last("op")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"object": "../x"}, {"object": 5}, {"parts": []}, {"made": "now"}, {"size": 7}],
+)
+def test_action_that_cannot_be(made, change):
+    (made.root / "objects/abc-x").write_text("x")
+    action = {"object": "abc-x", "parts": {"a": 1}, "made": 5.0, "size": 1, **change}
+    (made.root / "actions/key.json").write_text(json.dumps(action))
+    assert made.find("key") is None
+
+
+def test_what_is_found_is_in_use(made):
+    """A look at it changes nothing"""
+    (made.root / "objects/abc-x").write_text("x")
+    made.record("key", "op", {"object": "abc-x", "parts": {}, "made": 5.0})
+    action = made.root / "actions/key.json"
+    age(action)
+    assert made.peek("key") and action.stat().st_mtime == 1
+    assert made.find("key") and action.stat().st_mtime >= made.in_use_since()
+
+
+def test_added_again(made):
+    """A damaged file is replaced by the good one, a tree is marked as used"""
+    with made.scratch("x") as scratch:
+        (scratch / "out").write_text("text")
+        name = made.add(scratch / "out", "text.txt")
+        (made.root / "objects" / name).chmod(0o644)
+        (made.root / "objects" / name).write_text("damaged")
+        (scratch / "out").write_text("text")
+        assert made.add(scratch / "out", "text.txt") == name
+        assert (made.root / "objects" / name).read_text() == "text"
+        for _ in range(2):
+            (scratch / "tree").mkdir(exist_ok=True)
+            (scratch / "tree/file").write_text("text")
+            tree = made.root / "objects" / made.add(scratch / "tree", "tree")
+            age(tree)
+    assert tree.stat().st_mtime == 1
+    assert tree.stat().st_ctime >= made.in_use_since()
+    assert stat.S_IMODE(tree.stat().st_mode) == 0o555
+
+
+def test_logs(made):
+    """One for each action, found by its key; the last ones stay"""
+    for index in range(15):
+        path = made.log("op", f"{index:064x}"[::-1])
+        assert path.read_bytes() == b"" and path.name.startswith("op-")
+        os.utime(path, (index, index))
+    made.log("other", "0" * 64)
+    assert made.log("op", f"{14:064x}"[::-1]) == path
+    assert len(list((made.root / "logs").glob("op-*"))) == stores.LOGS
+    assert len(list((made.root / "logs").glob("other-*"))) == 1
+
+
+def test_read_only_store(tmp_path):
+    store = Store(tmp_path / "none", read_only=True)
+    assert store.peek("key") is None and store.last("op") is None
+    assert store.file_digest(Path(os.__file__))
+    stores._memos.pop(store.root).write()
+    assert not store.root.exists()
+
+
 def test_scratch_is_gone(made):
     with pytest.raises(ValueError), made.scratch("x") as scratch:
         (scratch / "deep/er").mkdir(parents=True)

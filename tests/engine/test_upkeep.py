@@ -24,7 +24,7 @@ from dffml_operations_decentralice.errors import UserError
 
 from . import sample
 from .conftest import OLD, Sample, flip
-from .test_operation import fifo, process, run
+from .test_operation import ROOT, fifo, links, process, run
 
 ALL = ["collected", "counted.txt", "folder", "published", "text", "upper"]
 LINKED = ["collected", "folder", "upper"]
@@ -312,7 +312,7 @@ def test_what_a_running_build_has_used_stays(built, tmp_path):
         "print(prune(Store(Path(sys.argv[1])), size=0)['removed'])"
     )
     argv = [sys.executable, "-c", script, str(built.root)]
-    subprocess.run(argv, check=True, cwd=Path(__file__).parent.parent.parent)
+    subprocess.run(argv, check=True, cwd=ROOT)
     assert [one for one in built.objects() if one != "published"] == ["text"]
     go.write_text("go\n")
     assert waiting.communicate()[0]
@@ -326,7 +326,7 @@ def test_locked_actions_and_prune_at_once(built, tmp_path):
     first = process(built.root, "wait_for", settings)
     assert up.read_text() == "up\n"
     second = process(built.root, "wait_for", settings)
-    while not any(link.endswith(".lock") for link in open_files(second.pid)):
+    while not any(link.endswith(".lock") for link in links(f"/proc/{second.pid}/fd")):
         assert second.poll() is None
         os.sched_yield()
     store = built.store()
@@ -339,13 +339,46 @@ def test_locked_actions_and_prune_at_once(built, tmp_path):
     assert Path(one[0].strip()).read_text() == f"{first.pid}\n"
 
 
-def open_files(pid):
-    folder = f"/proc/{pid}/fd"
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        try:
-            yield os.readlink(f"{folder}/{name}")
-        except OSError:
-            continue
+BUILDS = """
+import asyncio, sys
+from pathlib import Path
+from dffml import MemoryOrchestrator
+from tests.engine import sample
+
+async def build(words):
+    flow = sample.flow(Path(sys.argv[1]), write_text={"words": words})
+    return [one async for one in MemoryOrchestrator.run(flow, [])]
+
+for count in range(8):
+    asyncio.run(build(["x"] * count))
+    assert (Path(sys.argv[1]) / "text").read_text().split() == ["x"] * count
+"""
+
+
+def test_builds_while_others_prune(store, tmp_path):
+    """Of what is old, nobody misses what it has found"""
+    made = Sample(store, tmp_path / "result")
+    for count in range(8):
+        made.build(write_text={"words": ["x"] * count})
+    made.link.unlink()
+    made.ended()
+    builds = [
+        subprocess.Popen(
+            [sys.executable, "-c", BUILDS, str(tmp_path / f"result{number}")],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for number in range(3)
+    ]
+    removed = 0
+    while any(one.poll() is None for one in builds):
+        removed += prune(Store(store), size=0)["removed"]
+    for one in builds:
+        said = one.communicate()[1]
+        assert one.returncode == 0, said
+    assert removed and verify(Store(store))["damaged"] == []
+    assert os.listdir(store / "tmp") == []
 
 
 def test_a_build_that_made_something_trims(store, tmp_path, monkeypatch):
