@@ -67,6 +67,7 @@ UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}  # powers of two
 LOGS = 10  # of an operation
 RESULTS = 10  # of a link: what is known of earlier ones, to tell what changed
 RACY = 2.0  # seconds: a file that young may change again without another time
+TEMPORARY = Path("/tmp")  # where commands write, which do not see TMPDIR
 HOUR = 3600.0  # seconds
 POLL = 0.2  # seconds between looks at another process's lock; nothing tells
 
@@ -275,9 +276,9 @@ class Store:
         """The results that a link pointed to, with their actions, the newest last"""
         results = read_root(root)["results"]
         target = Path(os.path.realpath(link))
-        name = self.object_name(str(target))
-        if name is None:
+        if str(target.parent) != os.path.realpath(self.root / "objects"):
             return results
+        name = target.name
         actions = dict(_used.get(self.root, {}))
         if results and (results[-1]["object"], results[-1]["actions"]) == (
             name,
@@ -535,9 +536,17 @@ def _space(root: Path) -> Iterator[None]:
 
 
 def no_space(root: Path) -> SpaceError:
-    """What is said when a file system is full"""
-    free = shutil.disk_usage(root).free >> 20
+    """
+    What is said when a file system is full: that of the store, or that of the temporary
+    files of commands
+    """
+    places = [root]
+    if TEMPORARY.exists() and TEMPORARY.stat().st_dev != root.stat().st_dev:
+        places.append(TEMPORARY)
+    free, place = min((shutil.disk_usage(one).free >> 20, one) for one in places)
     return SpaceError(
-        f"no space left below {root} ({free} MB free)",
-        remedy="free some, or set DECENTRALICE_STORE to another file system",
+        f"no space left below {place} ({free} MB free)",
+        remedy="free some, or set DECENTRALICE_STORE to another file system"
+        if place == root
+        else "free some: commands put their temporary files there",
     )

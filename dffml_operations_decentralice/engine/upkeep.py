@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from ..errors import UserError
+from ..errors import DecentrAliceError, SpaceError, UserError
 from . import signals
 from .digest import DIGEST_LENGTH, size_of
 from .history import Actions, made_of
+from .progress import emit
 from .store import Store, identify, key_of, limit, read_action, read_root, tree_digest
 
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}  # seconds
@@ -50,8 +51,19 @@ def parse_age(text: str) -> float:
 
 
 def trim(store: Store) -> None:
-    """Cut the store to its size; what the last results were made of stays"""
-    prune(store, size=limit(), keep_last=1)
+    """
+    Cut the store to its size; what the last results were made of stays. A build that
+    was good does not fail because of it.
+    """
+    try:
+        done = prune(store, size=limit(), keep_last=1)
+    except (OSError, DecentrAliceError) as error:
+        emit("say", operation="store", text=f"could not be cut to its size: {error}")
+        return
+    if done["removed"]:
+        size = done["freed"] / 1e6
+        said = f"{done['removed']} objects that were not used for longest are removed"
+        emit("say", operation="store", text=f"{said}, {size:.1f} MB")
 
 
 def prune(
@@ -75,6 +87,17 @@ def prune(
     """
     if size is age is None and keep_last is not None:
         age = 0.0
+    try:
+        return _prune(store, size, age, keep_last)
+    except SpaceError:
+        if not _remove_a_file(store, keep_last):
+            raise
+        return _prune(store, size, age, keep_last)
+
+
+def _prune(
+    store: Store, size: Optional[int], age: Optional[float], keep_last: Optional[int]
+) -> Dict[str, int]:
     with store.scratch("prune") as trash:
         with store.index(alone=True):
             actions = Actions(store)
@@ -96,6 +119,19 @@ def prune(
         "objects": len(things) - len(gone),
         "bytes": total - freed,
     }
+
+
+def _remove_a_file(store: Store, keep_last: Optional[int]) -> bool:
+    """Where there is no room for a directory, a file that would go makes some"""
+    with store.index(alone=True):
+        actions = Actions(store)
+        things = sorted(_things(store, actions), key=lambda one: one.used)
+        for thing in _removable(store, things, _kept(store, actions, keep_last)):
+            path = store.root / "objects" / thing.name
+            if not path.is_dir():
+                path.unlink()
+                return True
+    return False
 
 
 def _things(store: Store, actions: Actions) -> Iterator[Thing]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dffml_operations_decentralice.engine import progress, upkeep
 from dffml_operations_decentralice.engine import store as stores
-from dffml_operations_decentralice.engine import upkeep
 from dffml_operations_decentralice.engine.digest import digest_of, manifest
 from dffml_operations_decentralice.engine.store import Store, parse_size, tree_digest
 from dffml_operations_decentralice.engine.upkeep import (
@@ -395,6 +395,19 @@ def test_a_build_that_made_something_trims(store, tmp_path, monkeypatch):
     assert texts == ["text"]
 
 
+def test_a_build_does_not_fail_because_of_its_store(built, monkeypatch):
+    """It says so"""
+    monkeypatch.setenv(stores.SIZE, "0")
+    built.ended()
+    sneaky = built.root / "objects" / ("0" * 32 + "-x")
+    sneaky.mkdir()
+    (built.root / "manifests" / sneaky.name).mkdir()  # which is no file
+    with progress.monitored(progress.Recorder()) as recorder:
+        upkeep.trim(Store(built.root))
+    assert [one["operation"] for one in recorder.events] == ["store"]
+    assert recorder.events[0]["text"].startswith("could not be cut to its size")
+
+
 @pytest.mark.parametrize("text", ["", "20G", "1T"])
 def test_limit(monkeypatch, text):
     monkeypatch.setenv(stores.SIZE, text)
@@ -445,6 +458,46 @@ def test_without_roots_rights(tmp_path):
             finally:
                 os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
+
+
+FULL = """
+set -e
+mount -t tmpfs -o size=200m tmpfs "$1"
+exec env DECENTRALICE_STORE="$1/store" "$2" -c '
+import os, sys
+from pathlib import Path
+from dffml_operations_decentralice.engine.upkeep import prune
+from tests.engine.conftest import Sample
+full = Path(sys.argv[1])
+made = Sample(full / "store", full / "result")
+made.build()
+made.link.unlink()
+made.ended()
+os.system("mount -o remount,nr_inodes=%d %s" % (
+    os.statvfs(full).f_files - os.statvfs(full).f_ffree, full))
+try:
+    (full / "more").mkdir()
+except OSError as error:
+    print(error.strerror)
+print(prune(made.store(), size=0)["objects"], made.objects())
+' "$1"
+"""
+
+
+def test_prune_of_what_is_full(tmp_path):
+    """No directory can be made any more, in which to put what is removed"""
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", FULL, "sh", tmp_path, sys.executable],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    refused = ("unshare failed", "permission denied", "must be superuser")
+    if any(one in done.stderr for one in refused):
+        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    said = done.stdout.splitlines()
+    assert said == ["No space left on device", "0 []"], done.stderr
 
 
 def test_a_copied_store_is_the_same(built, tmp_path):
