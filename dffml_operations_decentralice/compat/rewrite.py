@@ -14,9 +14,14 @@ unhashable default
 ``asyncio.get_event_loop()`` where  3.12    ``shims.get_event_loop()``
 none runs
 ``import pkg_resources``            3.12 *  ``shims.pkg_resources``
+``if not more and …: break``        any     the same, while no result waits
 =================================== ======= ======================================
 
 ``*`` not in virtual environments of Python 3.12, nor in setuptools 82.
+
+The last one is dffml's own: of two operations that end at once, the orchestrator may
+look at one result, see that nothing runs any more, and end the flow without a look at
+the other.
 """
 
 import ast
@@ -29,6 +34,7 @@ CALLS = {
 }
 
 MODULES = ("distutils", "pkg_resources")
+WAITING = "self.ictx.input_notification_set[ctx_str].notification_items"
 
 
 class Rewriter(ast.NodeTransformer):
@@ -49,6 +55,17 @@ class Rewriter(ast.NodeTransformer):
         self.generic_visit(node)
         if node.attr == "_field_types":
             node.attr = "__annotations__"
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        self.generic_visit(node)
+        names = {one.id for one in ast.walk(node.test) if isinstance(one, ast.Name)}
+        ends = len(node.body) == 1 and isinstance(node.body[0], ast.Break)
+        if ends and {"more", "tasks", "input_set_enters_network"} <= names:
+            waiting = ast.parse(f"not {WAITING}", mode="eval").body
+            node.test = ast.BoolOp(ast.And(), [node.test, waiting])
+            for one in ast.walk(node.test):
+                ast.copy_location(one, node)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:

@@ -365,3 +365,41 @@ def test_tracebacks_show_the_source(cache, module):
             run(module)
         entry = raised.traceback[-1]
         assert (str(entry.path), entry.lineno + 1) == (str(module), 3)
+
+
+# What is dffml's own
+
+
+def test_operations_that_end_at_once():
+    """However many turns of the loop each takes, both results are looked at"""
+    from dffml import DataFlow, Definition, GetSingle, Input, MemoryOrchestrator, op
+
+    left, right, both = (
+        Definition(name=name, primitive="str") for name in ("Left", "Right", "Both")
+    )
+
+    async def outcome(first: int, second: int):
+        @op(name="left", inputs={}, outputs={"result": left})
+        async def make_left():
+            for _ in range(first):
+                await asyncio.sleep(0)
+            return {"result": "left"}
+
+        @op(name="right", inputs={}, outputs={"result": right})
+        async def make_right():
+            for _ in range(second):
+                await asyncio.sleep(0)
+            return {"result": "right"}
+
+        @op(name="both", inputs={"a": left, "b": right}, outputs={"result": both})
+        async def make_both(a, b):
+            return {"result": a + b}
+
+        flow = DataFlow(make_left, make_right, make_both, GetSingle)
+        flow.seed.append(Input(["Both"], GetSingle.op.inputs["spec"]))
+        return [found async for _, found in MemoryOrchestrator.run(flow, [])]
+
+    for first in range(8):
+        for second in range(8):
+            found = asyncio.run(outcome(first, second))
+            assert found == [{"Both": "leftright"}], (first, second)
