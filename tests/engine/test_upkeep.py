@@ -399,9 +399,10 @@ def test_a_build_does_not_fail_because_of_its_store(built, monkeypatch):
     """It says so"""
     monkeypatch.setenv(stores.SIZE, "0")
     built.ended()
-    sneaky = built.root / "objects" / ("0" * 32 + "-x")
-    sneaky.mkdir()
-    (built.root / "manifests" / sneaky.name).mkdir()  # which is no file
+    built.link.unlink()
+    manifest_of = built.root / "manifests" / built.object("folder").name
+    manifest_of.unlink()
+    manifest_of.mkdir()  # which is no file
     with progress.monitored(progress.Recorder()) as recorder:
         upkeep.trim(Store(built.root))
     assert [one["operation"] for one in recorder.events] == ["store"]
