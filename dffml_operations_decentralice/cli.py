@@ -6,6 +6,7 @@ progress on standard error, the answer as JSON on standard output, an exit code 
 each kind of failure.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -97,6 +98,10 @@ class BuildConfig:
     update: bool = field(
         "Ask the repositories anew, and write another lock", default=False
     )
+    check: bool = field(
+        "Make every step again and compare with what the store has; replaces nothing",
+        default=False,
+    )
     progress: str = field("Progress as `lines` or `json`", default="lines")
 
 
@@ -109,10 +114,32 @@ class Build(Command):
         from . import build
 
         become_root_of_a_namespace()
+        if self.check:
+            return await self.checked()
         published = await build.build(self.overlays, update=self.update)
         ran, unchanged = monitor.count("end"), monitor.count("unchanged")
         print(f"{unchanged} steps unchanged, {ran} run", file=sys.stderr)
         return published
+
+    async def checked(self) -> Dict[str, Any]:
+        """The report; if a step gave other bytes, it is printed before the error"""
+        from . import build
+
+        if self.update:
+            raise UserError(
+                "-check compares with what is there, -update asks anew",
+                remedy="give one of the two",
+            )
+        found = await build.reproduce(self.overlays)
+        counts = {one: len(found.of(one)) for one in ("same", "differs", "left-out")}
+        said = ", ".join(f"{count} {name}" for name, count in counts.items())
+        print(f"steps made again: {said}", file=sys.stderr)
+        try:
+            found.judge()
+        except DecentrAliceError:
+            print(json.dumps(found.answer()))
+            raise
+        return found.answer()
 
 
 @config

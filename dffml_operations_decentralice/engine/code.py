@@ -19,6 +19,7 @@ WITHOUT_EFFECT = {
     f"{OURS}.errors",
     f"{OURS}.types",
     f"{OURS}.engine.signals",
+    f"{OURS}.engine.check",
     f"{OURS}.engine.code",
     f"{OURS}.engine.progress",
     f"{OURS}.engine.store",

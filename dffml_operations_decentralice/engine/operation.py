@@ -12,6 +12,7 @@ writes to ``step.out`` is the result. It does not run if the store has the resul
 the same code, settings, inputs and tools; when it runs, it says why.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from typing import (
     Any,
+    AsyncIterator,
     Awaitable,
     Callable,
     Dict,
@@ -34,7 +36,7 @@ from typing import (
 from dffml import Definition, op
 
 from ..errors import DecentrAliceError
-from . import signals
+from . import check, signals
 from .code import OURS, code_digest
 from .commands import find_tool
 from .digest import digest_of, size_of
@@ -70,6 +72,7 @@ class Action:
     files: tuple
     volatile: bool
     cached: bool
+    repeatable: bool
 
     def configured(self, config: Any) -> Any:
         """The validated settings of what dffml has for the operation's config"""
@@ -104,6 +107,9 @@ class Action:
         parts = self.parts(settings, artefacts, store)
         key = key_of(parts)
         found = self._find(store, key)
+        checking = check.current()
+        if checking:
+            return await checking.step(self, settings, artefacts, store, found)
         if found is None:
             async with store.locked(key):
                 found = self._find(store, key)
@@ -124,10 +130,7 @@ class Action:
     async def _make(self, key, parts, settings, artefacts, store: Store) -> str:
         emit("start", operation=self.name, reason=self._why(parts, store))
         started = time.monotonic()
-        os.umask(UMASK)
-        with store.scratch(self.name) as scratch:
-            step = Step(self.name, settings, store, scratch, self.result)
-            await self.function(step, **artefacts)
+        async with self.made(settings, artefacts, store) as step:
             size = await step.thread(size_of, step.out)
             found = await step.thread(store.add, step.out, self.result)
         seconds = round(time.monotonic() - started, 3)
@@ -136,6 +139,17 @@ class Action:
             store.record(key, self.name, {**action, "made": time.time()})
         emit("end", operation=self.name, object=found, seconds=seconds, bytes=size)
         return str(store.root / "objects" / found)
+
+    @contextlib.asynccontextmanager
+    async def made(
+        self, settings: Any, artefacts: Dict[str, str], store: Store
+    ) -> AsyncIterator[Step]:
+        """Run the function; its result is in ``step.out`` as long as the block"""
+        os.umask(UMASK)
+        with store.scratch(self.name) as scratch:
+            step: Step = Step(self.name, settings, store, scratch, self.result)
+            await self.function(step, **artefacts)
+            yield step
 
     def _why(self, parts: Dict[str, Any], store: Store) -> str:
         if not self.cached:
@@ -169,6 +183,7 @@ def operation(
     files: tuple = (),
     volatile: bool = False,
     cached: bool = True,
+    repeatable: bool = True,
 ):
     """
     Make an operation of ``async (step, artefact: Type, ...) -> Type``
@@ -179,6 +194,7 @@ def operation(
     files: entries of the package's ``files`` folder that it uses
     volatile: depends on the outside world; `build -update` asks anew
     cached: False runs it always
+    repeatable: False says that it measures; `build -check` leaves it out
     """
     if function is None:
         return lambda function: operation(
@@ -188,6 +204,7 @@ def operation(
             files=files,
             volatile=volatile,
             cached=cached,
+            repeatable=repeatable,
         )
     hints = get_type_hints(function)
     returns = hints.pop("return")
@@ -202,6 +219,7 @@ def operation(
         files=tuple(files),
         volatile=volatile,
         cached=cached,
+        repeatable=repeatable,
     )
 
     async def run(self, **artefacts):
