@@ -39,7 +39,7 @@ from ..errors import DecentrAliceError
 from . import check, signals
 from .code import OURS, code_digest
 from .commands import find_tool
-from .digest import digest_of, size_of
+from .digest import digest_of, size_of, source_digest
 from .progress import emit
 from .settings import validated
 from .step import FILES, Step
@@ -91,7 +91,7 @@ class Action:
         for tool in self.tools:
             parts[f"tool {tool}"] = identity(tool, store)
         for name in self.files:
-            parts[f"files {name}"] = digest_of((FILES / name).resolve())
+            parts[f"files {name}"] = source_digest((FILES / name).resolve())
         if self.settings:
             for field in dataclasses.fields(self.settings):
                 value = getattr(settings, field.name)
@@ -277,7 +277,7 @@ def _printed(argv: List[str]) -> str:
 def _setting_part(field: dataclasses.Field, value: Any) -> Any:
     if field.metadata.get("file") and value:
         path = Path(value)
-        return digest_of(path) if path.exists() else None
+        return source_digest(path) if path.exists() else None
     if field.metadata.get("secret") and value:
         return hashlib.sha256(repr(value).encode()).hexdigest()
     return value

@@ -192,3 +192,43 @@ def test_size_of(tmp_path):
     (root / "hole").touch()
     os.truncate(root / "hole", 10 << 30)
     assert digest.size_of(root) < before + 2 * BLOCK
+
+
+def sources(root):
+    (root / "deep").mkdir(parents=True)
+    (root / "deep/text").write_text("x")
+    (root / "program").write_text("#!/bin/sh\n")
+    (root / "program").chmod(0o755)
+    (root / "link").symlink_to("program")
+    return root
+
+
+def cached(root):
+    (root / "__pycache__").mkdir()
+    (root / "__pycache__/text.cpython-311.pyc").touch()
+
+
+@pytest.mark.parametrize(
+    "change, counts",
+    [
+        (lambda root: (root / "deep/text").chmod(0o600), False),
+        (lambda root: (root / "deep").chmod(0o700), False),
+        (lambda root: (root / "program").chmod(0o700), False),
+        (cached, False),
+        (lambda root: (root / "deep/text").chmod(0o744), True),
+        (lambda root: (root / "deep/text").write_text("y"), True),
+        (lambda root: (root / "deep/text").rename(root / "text"), True),
+        (lambda root: (root / "link").unlink(), True),
+        (lambda root: (root / "more").mkdir(), True),
+    ],
+)
+def test_sources(tmp_path, change, counts):
+    """A checkout with another umask is the same source"""
+    one, two = sources(tmp_path / "one"), sources(tmp_path / "two")
+    change(two)
+    assert (digest.source_digest(one) != digest.source_digest(two)) == counts
+
+
+def test_source_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert digest.source_digest(tmp_path / "file") == digest_of(tmp_path / "file")
