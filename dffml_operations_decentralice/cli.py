@@ -8,8 +8,6 @@ each kind of failure.
 
 import json
 import logging
-import os
-import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -28,11 +26,15 @@ OVERLAYS = "Overlays: names of those that come along, or YAML files"
 class Command(CMD):
     """What all commands share"""
 
+    uses_store = True  # which may have files of several owners
+
     async def run(self):
-        from .engine import progress, signals
+        from .engine import namespace, progress, signals
 
         try:
             self.refuse_unknown()
+            if self.uses_store:
+                namespace.become_root()
             signals.watch()
             with progress.monitored(self.monitor()) as monitor:
                 return await self.answer(monitor)
@@ -113,7 +115,6 @@ class Build(Command):
     async def answer(self, monitor) -> Dict[str, Any]:
         from . import build
 
-        become_root_of_a_namespace()
         if self.check:
             return await self.checked()
         published = await build.build(self.overlays, update=self.update)
@@ -184,6 +185,8 @@ class Boot(Command):
 class Doctor(Command):
     """What this machine lacks, and the command that installs it"""
 
+    uses_store = False
+
     async def answer(self, monitor) -> Any:
         from . import doctor
 
@@ -196,6 +199,8 @@ class Doctor(Command):
 
 class Upstreams(Command):
     """Whether Wolfi and Fedora answer; fails if one does not"""
+
+    uses_store = False
 
     async def answer(self, monitor) -> Any:
         from . import build
@@ -213,37 +218,3 @@ class DecentrAlice(CMD):
     boot = Boot
     doctor = Doctor
     upstreams = Upstreams
-
-
-def become_root_of_a_namespace() -> None:
-    """
-    Without root's rights, start again in a user namespace with subordinate ids: the
-    image has files of several owners.
-    https://man7.org/linux/man-pages/man5/subuid.5.html
-    """
-    if os.geteuid() == 0:
-        return
-    unshare = shutil.which("unshare")
-    words = [unshare or "unshare", "--user", "--map-root-user", "--map-auto", "--mount"]
-    if not has_subordinate_ids():
-        raise UserError(
-            "this user has no subordinate ids, and is not root",
-            remedy="as root: usermod --add-subuids 100000-165535 "
-            "--add-subgids 100000-165535 USER; and install uidmap",
-        )
-    os.execv(words[0], [*words, "--", sys.executable, "-m", "dffml", *sys.argv[1:]])
-
-
-def has_subordinate_ids() -> bool:
-    """Whether /etc/subuid and subgid name this user, and newuidmap is there"""
-    import getpass
-
-    user = getpass.getuser()
-    for name in ("/etc/subuid", "/etc/subgid"):
-        try:
-            lines = Path(name).read_text().splitlines()
-        except OSError:
-            return False
-        if not any(line.split(":")[0] in (user, str(os.getuid())) for line in lines):
-            return False
-    return shutil.which("newuidmap") is not None

@@ -22,6 +22,7 @@ WITHOUT_EFFECT = {
     f"{OURS}.engine.check",
     f"{OURS}.engine.code",
     f"{OURS}.engine.progress",
+    f"{OURS}.engine.namespace",
     f"{OURS}.engine.store",
     f"{OURS}.engine.testing",
     f"{OURS}.engine.settings",

@@ -36,7 +36,7 @@ from typing import (
 from dffml import Definition, op
 
 from ..errors import DecentrAliceError
-from . import check, signals
+from . import check, namespace, signals
 from .code import OURS, code_digest
 from .commands import find_tool
 from .digest import digest_of, size_of, source_digest
@@ -224,6 +224,7 @@ def operation(
 
     async def run(self, **artefacts):
         try:
+            namespace.become_root()
             store = Store(default_root())
             config = self.parent.config
             return {"result": await action.execute(config, artefacts, store)}
