@@ -2,8 +2,9 @@
 How apko is run: a lock of exact packages first, then a tree of what is locked
 
 apko believes what is in its cache and in its lock, and goes on without a repository
-which is missing: the cache is always private and empty, and a warning that a repository
-cannot be read is an error. Owners are not applied by apko; whoever calls has to.
+which is missing: the cache is always private and empty at first, and a warning that a
+repository cannot be read is an error. The tree is made by apko's library, in
+``go/tools/apko-install``: apko itself makes a compressed layer, without owners.
 
 https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
 """
@@ -26,87 +27,45 @@ from ..errors import (
 )
 
 ARCH = "x86_64"
-CONFIG, LOCK = "apko.yaml", "apko.lock.json"
-LAYERS = {
-    "application/vnd.oci.image.layer.v1.tar+gzip": "-z",
-    "application/vnd.oci.image.layer.v1.tar": None,
-}
-
-
-async def lock(step: Step, config: Dict[str, Any], directory: Path) -> Dict[str, Any]:
+async def lock(
+    step: Step, config: Dict[str, Any], directory: Path, name: str = "apko"
+) -> Dict[str, Any]:
     """
-    Resolve the packages of a configuration: apko's lock, which is also written to
-    ``apko.lock.json`` beside ``apko.yaml`` in ``directory``. Relative paths of the
-    configuration are relative to ``directory``.
+    Resolve the packages of a configuration: apko's lock. Relative paths of the
+    configuration are relative to ``directory``; what is locked there one after another
+    shares what was fetched.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / CONFIG).write_text(yaml.safe_dump(config, sort_keys=True))
-    argv = ["apko", "lock", CONFIG, "--arch", ARCH, "--output", LOCK]
+    config_file, lock_file = f"{name}.yaml", f"{name}.lock.json"
+    (directory / config_file).write_text(yaml.safe_dump(config, sort_keys=True))
+    argv = ["apko", "lock", config_file, "--arch", ARCH, "--output", lock_file]
     said = await _run(step, directory, argv)
     if unread(said):
         raise explain(said, step.log)
-    return json.loads((directory / LOCK).read_text())
+    return json.loads((directory / lock_file).read_text())
 
 
-async def build(step: Step, directory: Path, root_out: Path) -> Path:
+async def install(
+    step: Step,
+    config: Dict[str, Any],
+    locked: Dict[str, Any],
+    stems: List[str],
+    directory: Path,
+    root: Path,
+) -> None:
     """
-    Install what `lock` wrote to ``directory`` and unpack it to ``root_out``; the path
-    of the image's SBOM (SPDX JSON). No index is read, no server but those of packages
-    is asked.
+    Install what `lock` answered to ``root``, with the owners that the packages give.
+    ``stems`` are the packages as `apk.unpack` left them, in the lock's order; no index
+    is read, no server is asked.
     """
-    for name in ("out", "sbom"):  # which apko does not make
-        (directory / name).mkdir()
-    root_out.mkdir(parents=True)
-    await _run(step, directory, build_argv(is_local(directory / LOCK)))
-    layer, option = await step.thread(layer_of, directory / "out")
-    await step.run(*tar_argv(layer, option, root_out))
-    return directory / "sbom" / f"sbom-{ARCH}.spdx.json"
-
-
-def build_argv(local: bool) -> List[str]:
-    """
-    apko's words for a build from a lock. Of an http repository the packages have to
-    be fetched, as the cache is empty; of a local one nothing may be asked of a server.
-    """
-    argv = ["apko", "build", CONFIG, "image:latest", "out/", "--arch", ARCH]
-    argv += ["--lockfile", LOCK, "--sbom-path", "sbom", "--vcs=false"]
-    return argv + ["--offline"] * local
-
-
-def tar_argv(layer: Path, option: Optional[str], root: Path) -> List[str]:
-    """
-    tar's words to unpack a layer with modes, owners and attributes, without apko's
-    device nodes: the kernel makes its own, and only root could make these
-    """
-    argv = ["tar", "-C", str(root), "--numeric-owner", "--xattrs"]
-    argv += ["--xattrs-include=*", "--anchored", "--exclude=dev/*", "-xp"]
-    argv += [option] if option else []
-    return [*argv, "-f", str(layer)]
-
-
-def is_local(lock_file: Path) -> bool:
-    """Whether each package of a lock is a file"""
-    content = json.loads(lock_file.read_text())
-    urls = [package["url"] for package in content["contents"]["packages"]]
-    return not any(url.startswith(("http://", "https://")) for url in urls)
-
-
-def layer_of(layout: Path) -> Any:
-    """
-    The one layer of the one image of an OCI layout, and tar's option to unpack it
-
-    https://github.com/opencontainers/image-spec/blob/main/image-layout.md
-    """
-    index = json.loads((layout / "index.json").read_text())
-    [image] = index["manifests"]
-    manifest = json.loads(_blob(layout, image).read_text())
-    [layer] = manifest["layers"]
-    return _blob(layout, layer), LAYERS[layer["mediaType"]]
-
-
-def _blob(layout: Path, descriptor: Dict[str, Any]) -> Path:
-    algorithm, _, digest = descriptor["digest"].partition(":")
-    return layout / "blobs" / algorithm / digest
+    packages = [
+        {**one, "url": stem} for one, stem in zip(locked["contents"]["packages"], stems)
+    ]
+    content = {**locked, "contents": {**locked["contents"], "packages": packages}}
+    (directory / "install.yaml").write_text(yaml.safe_dump(config, sort_keys=True))
+    (directory / "install.lock.json").write_text(json.dumps(content))
+    argv = ["apko-install", "install.yaml", "install.lock.json", str(root)]
+    await _run(step, directory, argv)
 
 
 async def _run(step: Step, directory: Path, argv: List[str]) -> str:

@@ -1,17 +1,14 @@
 """
 Userspace from Wolfi: solved and installed by apko, fetched and verified by us
 
-apko believes its cache and forgets owners. So each package is fetched here and checked
-against the lock, apko installs with an empty cache from those files alone, and the
-owners are set from what the packages say.
+apko believes its cache. So each package is fetched here and checked against the lock, and
+apko's library installs from those files alone.
 """
 
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NamedTuple
-
-import yaml
+from typing import Any, Dict, List
 
 from ..engine import Step, operation, setting, settings
 from ..engine.download import Download, fetch_all
@@ -26,22 +23,11 @@ from ..types import (
 from . import apk, apko
 from . import lock as lock_file
 from . import repository as repositories
+from .tree import clamp_times
 
 WOLFI = "https://packages.wolfi.dev/os"
 KEY = "wolfi-signing.rsa.pub"
 SETS = ("image", "tools")
-OWNERS = "owners.json"
-
-
-class Owned(NamedTuple):
-    """A file or directory of a package that is not root's, or setuid, setgid, sticky"""
-
-    path: str
-    user: str
-    group: str
-    uid: int
-    gid: int
-    mode: int
 
 
 @settings
@@ -111,11 +97,10 @@ async def lock_userspace(
     found = lock_file.locked(wanted.lock, "userspace", request)
     if found is None:
         found = {"request": request}
+        (step.work / "repository").symlink_to(repository)
         for name in SETS:
-            directory = step.work / name
-            directory.mkdir()
-            config = configuration(directory, repository, request[name])
-            found[name] = await apko.lock(step, config, directory)
+            config = configuration(repository, request[name])
+            found[name] = await apko.lock(step, config, step.work, name)
         if lock_file.set_aside(wanted.lock):
             step.unpinned()
     check_lock(found)
@@ -123,17 +108,14 @@ async def lock_userspace(
     return UserspaceLock(str(step.out))
 
 
-def configuration(
-    directory: Path, repository: str, packages: List[str]
-) -> Dict[str, Any]:
+def configuration(repository: str, packages: List[str]) -> Dict[str, Any]:
     """
     apko's configuration. Its text is part of apko's lock, so what depends on this
-    machine is behind links in the working directory.
+    machine is behind a link ``repository`` in the working directory.
 
     https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
     """
     keys = repositories.keys(repository)
-    (directory / "repository").symlink_to(repository)
     addresses = repositories.read(repository)["repositories"]
     return {
         "contents": {
@@ -161,7 +143,7 @@ def check_lock(lock: Dict[str, Any]) -> None:
         try:
             packages = packages_of(lock, name)
             for one in packages:
-                file_name(one)
+                stem(one)
                 texts = [one["url"], one["checksum"], one["data"]["checksum"]]
                 if not all(isinstance(text, str) for text in texts):
                     raise TypeError
@@ -171,9 +153,9 @@ def check_lock(lock: Dict[str, Any]) -> None:
             ) from error
 
 
-def file_name(package: Dict[str, Any]) -> str:
-    """The name of a locked package's file; refuses one that is no plain name"""
-    name = f"{package['name']}-{package['version']}.apk"
+def stem(package: Dict[str, Any]) -> str:
+    """What a locked package's files are named by; refuses what is no plain name"""
+    name = f"{package['name']}-{package['version']}"
     if "/" in name or name.startswith("."):
         raise UserError(f"the lock names a package {name!r}", remedy=lock_file.ANEW)
     return name
@@ -190,62 +172,50 @@ async def fetch_userspace(
     step: Step, repository: UserspaceRepository, lock: UserspaceLock
 ) -> UserspacePackages:
     """
-    Every locked package, each checked against the hashes in the lock; ``owners.json``
-    has the members whose owner or mode apko loses
+    Every locked package, each checked against the hashes in the lock, and taken apart
+    as `apk.unpack` does
     """
     content = json.loads(Path(lock).read_text())
-    wanted = {
-        file_name(one): one for name in SETS for one in packages_of(content, name)
-    }
+    wanted = {stem(one): one for name in SETS for one in packages_of(content, name)}
     step.out.mkdir()
     step.say(f"{len(wanted)} packages")
     await fetch_all(
         Download(
-            source=address(repository, one["url"]),
-            target=step.out / name,
+            source=address(repository, one["url"]), target=step.work / f"{name}.apk"
         )
         for name, one in sorted(wanted.items())
     )
-    owners = await step.thread(examine, step.out, wanted)
-    (step.out / OWNERS).write_text(json.dumps(owners, indent=1, sort_keys=True))
+    await step.thread(unpack_all, step.work, wanted, step.out)
     return UserspacePackages(str(step.out))
 
 
-def examine(folder: Path, wanted: Dict[str, Dict[str, Any]]) -> Dict[str, List[Owned]]:
-    """
-    Check each file against the lock; of each the members whose owner or mode apko
-    loses, since this is the only time that all of it is read
-    """
-    found = {}
+def unpack_all(folder: Path, wanted: Dict[str, Dict[str, Any]], out: Path) -> None:
+    """Verify and unpack the packages of a folder, which is emptied"""
     for name, one in sorted(wanted.items()):
-        apk.verify(folder / name, one["checksum"], one["data"]["checksum"])
-        found[name] = [
-            Owned(one.path, one.uname, one.gname, one.uid, one.gid, one.mode & 0o7777)
-            for one in apk.members(folder / name)
-            if is_special(one)
-        ]
-    return {name: owned for name, owned in found.items() if owned}
+        file = folder / f"{name}.apk"
+        apk.unpack(file, one["checksum"], one["data"]["checksum"], out / name)
+        file.unlink()
 
 
-def is_special(member: apk.Member) -> bool:
-    """Whether apko would not install it as it is: not root's, or with a special bit"""
-    foreign = {member.uname, member.gname} - {"root", ""} or member.uid or member.gid
-    return bool(foreign or (member.mode & 0o7000 and member.type in ("file", "dir")))
-
-
-@operation(tools=("apko", "tar"))
+@operation(tools=("apko-install",))
 async def install_userspace(
     step: Step,
     repository: UserspaceRepository,
     lock: UserspaceLock,
     packages: UserspacePackages,
 ) -> UserspaceTree:
-    """The image's userspace, as installed: owners as the packages have them"""
+    """The image's userspace, as installed, and its database of hardware"""
     await install(step, repository, lock, packages, "image")
+    # Large, and the same whatever the settings are
+    if (step.out / "usr/bin/systemd-hwdb").exists():
+        await step.run_in(
+            str(step.out), *("systemd-hwdb", "--usr", "update"), writable=True
+        )
+    await step.thread(clamp_times, step.out, step.epoch)
     return UserspaceTree(str(step.out))
 
 
-@operation(tools=("apko", "tar"))
+@operation(tools=("apko-install",))
 async def install_tools(
     step: Step,
     repository: UserspaceRepository,
@@ -267,56 +237,9 @@ def link_host_free(root: Path) -> None:
 async def install(step: Step, repository, lock, packages, name: str) -> None:
     """Install one set of a lock from the fetched files alone"""
     content = json.loads(Path(lock).read_text())
-    directory = step.work / name
-    directory.mkdir()
-    (directory / "packages").symlink_to(packages)
-    config = configuration(directory, repository, content["request"][name])
-    mine = packages_of(content, name)
-    for one in mine:
-        one["url"] = f"packages/{file_name(one)}"
-    (directory / apko.CONFIG).write_text(yaml.safe_dump(config, sort_keys=True))
-    (directory / apko.LOCK).write_text(json.dumps(content[name]))
-    await apko.build(step, directory, step.out)
-    owners = json.loads(Path(packages, OWNERS).read_text())
-    owned = [
-        Owned(*fields) for one in mine for fields in owners.get(file_name(one), [])
-    ]
-    changed = await step.thread(set_owners, step.out, owned)
-    step.say(f"{len(mine)} packages, owners or modes of {changed} files set")
-
-
-def accounts(root: Path, file: str) -> Dict[str, int]:
-    """Names and numbers of passwd or group"""
-    lines = (root / "etc" / file).read_text().splitlines()
-    fields = [line.split(":") for line in lines if line.count(":") >= 3]
-    return {one[0]: int(one[2]) for one in fields if one[2].isdigit()}
-
-
-def set_owners(root: Path, owned: Iterable[Owned]) -> int:
-    """
-    Give owners and modes as the packages' archives have them; the number of files
-    changed. Names count before numbers, which packagers may leave at 0.
-    """
-    users, groups = accounts(root, "passwd"), accounts(root, "group")
-    changed = 0
-    for one in owned:
-        uid, gid = users.get(one.user, one.uid), groups.get(one.group, one.gid)
-        target = root / one.path
-        if not os.path.lexists(target):
-            continue
-        if not is_inside(root, target):
-            raise UserError(
-                f"a package's path leads out of the tree: {one.path}",
-                remedy="do not use this package",
-            )
-        os.chown(target, uid, gid, follow_symlinks=False)
-        if not target.is_symlink():
-            target.chmod(one.mode)  # after chown, which drops setuid and setgid
-        changed += 1
-    return changed
-
-
-def is_inside(root: Path, target: Path) -> bool:
-    """Whether a path stays in a tree, its directories' links followed"""
-    parent = target.parent.resolve()
-    return parent == root.resolve() or root.resolve() in parent.parents
+    for link, target in (("packages", packages), ("repository", repository)):
+        (step.work / link).symlink_to(target)
+    config = configuration(repository, content["request"][name])
+    stems = [f"packages/{stem(one)}" for one in packages_of(content, name)]
+    await apko.install(step, config, content[name], stems, step.work, step.out)
+    step.say(f"{len(stems)} packages")
