@@ -4,10 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 export GOFLAGS = -modcacherw -buildvcs=false
 DECENTRALICE = $(VENV)/bin/dffml service decentralice
-APKO_VERSION = v1.2.39
 MELANGE_VERSION = v0.59.1
 TOOLS = dffml_operations_decentralice/go/tools
-GO_TOOLS = apko melange apko-install
+GO_TOOLS = melange apko-tree
 
 # What Debian has; the rest comes from PyPI (pyproject's extras) and go/tools
 APT = bubblewrap ca-certificates dnf gnupg kmod openssl ovmf python3 python3-venv \
@@ -66,14 +65,12 @@ $(VENV)/bin/dffml: setup.cfg setup.py pyproject.toml entry_points.txt
 	$(VENV)/bin/pip install --disable-pip-version-check -e '.[mirror,go,test]'
 	touch $@
 
-$(VENV)/bin/apko: VERSION = $(APKO_VERSION)
 $(VENV)/bin/melange: VERSION = $(MELANGE_VERSION)
-$(VENV)/bin/apko $(VENV)/bin/melange: PACKAGE = chainguard.dev/$*
-$(VENV)/bin/apko-install: PACKAGE = ./$*
-$(VENV)/bin/apko-install: $(wildcard $(TOOLS)/apko-install/*.go)
+$(VENV)/bin/melange: PACKAGE = chainguard.dev/$*
+$(VENV)/bin/apko-tree: PACKAGE = ./$*
+$(VENV)/bin/apko-tree: $(wildcard $(TOOLS)/apko-tree/*.go)
 # One after another: what one compiles, the next one has
-$(VENV)/bin/melange: | $(VENV)/bin/apko
-$(VENV)/bin/apko-install: | $(VENV)/bin/melange
+$(VENV)/bin/apko-tree: | $(VENV)/bin/melange
 $(GO_TOOLS:%=$(VENV)/bin/%): $(VENV)/bin/%: $(TOOLS)/go.sum | $(VENV)/bin/dffml
 	@echo "compiling $* $(VERSION), a minute or two" >&2
 	cd $(TOOLS) && GOBIN=$(abspath $(VENV))/bin GOTOOLCHAIN=local \

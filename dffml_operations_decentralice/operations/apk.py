@@ -25,7 +25,7 @@ CONTROL_LIMIT = 1 << 20  # bytes, packed or not; real ones have some KiB
 HEADER_LIMIT = 1 << 20  # bytes of one header of the data's tar (PAX attributes)
 CHUNK = 1 << 16
 DATA_LIMIT = 1 << 32  # bytes unpacked
-CONTROL, DATA = ".control.tar.gz", ".data.tar"  # as apko-install reads them
+CONTROL, DATA = ".control.tar.gz", ".data.tar"  # as apko-tree reads them
 GZIP = 31  # zlib's name for a gzip header and trailer
 TYPES = {
     tarfile.REGTYPE: "file",
@@ -69,7 +69,7 @@ def members(path: Path) -> Iterator[Member]:
             yield from entries(data)
 
 
-def entries(data: BinaryIO) -> Iterator[Member]:
+def entries(data: Any) -> Iterator[Member]:
     """What a package's unpacked data installs, in its order"""
     with _tar(_Bounded(data)) as tar:
         while True:
@@ -88,9 +88,9 @@ def pkginfo(path: Path) -> Dict[str, List[str]]:
         return _pkginfo(_control(file))
 
 
-def verify(path: Path, q1: str, data_sha256: Optional[str] = None) -> None:
+def verify(path: Path, q1: str, data_sha256: Optional[str] = None) -> str:
     """
-    Raise `SignatureError` unless a package is the one that is meant
+    The SHA-256 of a package's data; `SignatureError` unless it is the one that is meant
 
     q1: checksum of the index or lock, ``Q1`` and base64
     data_sha256: of the data, hexadecimal or as a lock has it, ``sha256-`` and base64
@@ -100,12 +100,12 @@ def verify(path: Path, q1: str, data_sha256: Optional[str] = None) -> None:
         data = _Hashed(file)
         while data.read(CHUNK):
             pass
-        _check_data(path, control, data, data_sha256)
+        return _check_data(path, control, data, data_sha256)
 
 
-def unpack(path: Path, q1: str, data_sha256: Optional[str], stem: Path) -> None:
+def unpack(path: Path, q1: str, data_sha256: Optional[str], stem: Path) -> str:
     """
-    Verify a package, and take it apart: ``<stem>.control.tar.gz`` is its control part
+    `verify` a package, and take it apart: ``<stem>.control.tar.gz`` is its control part
     as it is, ``<stem>.data.tar`` its data unpacked. Of another package neither stays.
     """
     whole = Path(f"{stem}{CONTROL}"), Path(f"{stem}{DATA}")
@@ -115,7 +115,7 @@ def unpack(path: Path, q1: str, data_sha256: Optional[str], stem: Path) -> None:
             whole[0].write_bytes(control.raw)
             data = _Hashed(file)
             _gunzip_to(data, target)
-            _check_data(path, control, data, data_sha256)
+            return _check_data(path, control, data, data_sha256)
     except BaseException:
         for one in whole:
             one.unlink(missing_ok=True)
@@ -159,11 +159,14 @@ def _checked_control(path: Path, file: BinaryIO, q1: str) -> Control:
     return control
 
 
-def _check_data(path: Path, control: Control, data: _Hashed, wanted: Optional[str]):
+def _check_data(
+    path: Path, control: Control, data: _Hashed, wanted: Optional[str]
+) -> str:
     said, found = _pkginfo(control).get("datahash", []), data.digest.hexdigest()
     expected = said if wanted is None else [*said, _hexadecimal(wanted)]
     if not said or any(one != found for one in expected):
         raise _bad(path, f"the SHA-256 of its data is {found}")
+    return found
 
 
 def _hexadecimal(checksum: str) -> str:
@@ -249,7 +252,7 @@ def _relative(name: str) -> str:
 class _Bounded:
     """A stream of which tarfile cannot ask for a gigabyte at once"""
 
-    def __init__(self, stream: BinaryIO):
+    def __init__(self, stream: Any):
         self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
 
     def read(self, size: int) -> bytes:

@@ -1,10 +1,8 @@
 """
-How apko is run: a lock of exact packages first, then a tree of what is locked
+How apko's own packages are run: exact packages first, then a tree of them
 
-apko believes what is in its cache and in its lock, and goes on without a repository
-which is missing: the cache is always private and empty at first, and a warning that a
-repository cannot be read is an error. The tree is made by apko's library, in
-``go/tools/apko-install``: apko itself makes a compressed layer, without owners.
+The program is ``go/tools/apko-tree``. To apko a repository which is missing is no error;
+here it is one.
 
 https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
 """
@@ -12,7 +10,7 @@ https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Type
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type
 
 import yaml
 
@@ -27,61 +25,72 @@ from ..errors import (
 )
 
 ARCH = "x86_64"
-async def lock(
-    step: Step, config: Dict[str, Any], directory: Path, name: str = "apko"
-) -> Dict[str, Any]:
+
+
+async def resolve(
+    step: Step, config: Dict[str, Any], directory: Path
+) -> List[Dict[str, Any]]:
     """
-    Resolve the packages of a configuration: apko's lock. Relative paths of the
-    configuration are relative to ``directory``; what is locked there one after another
-    shares what was fetched.
+    The exact packages that a configuration asks for, in the order in which they are to
+    be installed: ``name``, ``version``, ``url``, ``checksum`` (of the control part, as
+    the signed index has it) and ``size`` in bytes. Relative paths are relative to
+    ``directory``.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    config_file, lock_file = f"{name}.yaml", f"{name}.lock.json"
-    (directory / config_file).write_text(yaml.safe_dump(config, sort_keys=True))
-    argv = ["apko", "lock", config_file, "--arch", ARCH, "--output", lock_file]
-    said = await _run(step, directory, argv)
+    file = directory / "resolve.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=True))
+    answer, said = await _run(step, directory, ["apko-tree", "resolve", file.name])
     if unread(said):
         raise explain(said, step.log)
-    return json.loads((directory / lock_file).read_text())
+    return [json.loads(line) for line in answer.splitlines()]
 
 
 async def install(
     step: Step,
     config: Dict[str, Any],
-    locked: Dict[str, Any],
+    packages: List[Dict[str, Any]],
     stems: List[str],
     directory: Path,
     root: Path,
 ) -> None:
     """
-    Install what `lock` answered to ``root``, with the owners that the packages give.
-    ``stems`` are the packages as `apk.unpack` left them, in the lock's order; no index
+    Make the tree ``root`` of what `resolve` answered, with the owners that the packages
+    give. ``stems`` are the packages as `apk.unpack` left them, in their order; no index
     is read, no server is asked.
     """
-    packages = [
-        {**one, "url": stem} for one, stem in zip(locked["contents"]["packages"], stems)
-    ]
-    content = {**locked, "contents": {**locked["contents"], "packages": packages}}
     (directory / "install.yaml").write_text(yaml.safe_dump(config, sort_keys=True))
+    content = lock_file(packages, stems)
     (directory / "install.lock.json").write_text(json.dumps(content))
-    argv = ["apko-install", "install.yaml", "install.lock.json", str(root)]
+    argv = ["apko-tree", "install", "install.yaml", "install.lock.json", str(root)]
     await _run(step, directory, argv)
 
 
-async def _run(step: Step, directory: Path, argv: List[str]) -> str:
-    """Run apko in ``directory`` with an empty cache; what it said"""
-    cache = directory / "cache"
-    cache.mkdir(exist_ok=True)
-    env = {"XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache)}
+def lock_file(packages: List[Dict[str, Any]], stems: List[str]) -> Dict[str, Any]:
+    """A lock file of apko's, with what is read of it"""
+    locked = [
+        {
+            "name": one["name"],
+            "version": one["version"],
+            "architecture": ARCH,
+            "checksum": one["checksum"],
+            "url": stem,
+            "data": {"range": f"bytes=0-{one['size'] - 1}"},
+        }
+        for one, stem in zip(packages, stems)
+    ]
+    return {"version": "v1", "contents": {"packages": locked}}
+
+
+async def _run(step: Step, directory: Path, argv: List[str]) -> Tuple[str, str]:
+    """Run apko-tree in ``directory``; its answer, and what else it said"""
     said_before = step.log.stat().st_size
     try:
-        await step.run(*argv, cwd=directory, env=env)
+        answer = await step.run(*argv, cwd=directory)
     except CommandFailed as error:
         said = log_from(step.log, said_before)
         if "Error: " not in said:  # a signal, a time limit
             raise
         raise explain(said, step.log) from error
-    return log_from(step.log, said_before)
+    return answer, log_from(step.log, said_before)
 
 
 def log_from(log: Path, offset: int) -> str:

@@ -269,7 +269,7 @@ def add_kernel(kernel: Path, root: Path) -> None:
 
 
 def add_tree(source: Path, inside: Path, root: Path, leave=None) -> None:
-    """Add an artefact's directory; what is there already is kept if it is a directory"""
+    """Add an artefact's directory to what may be there already"""
 
     def place(_source: str, target: str) -> None:
         take(Path(_source), Path(target).relative_to(root), root)

@@ -126,7 +126,7 @@ async def package_ssi_service(
     return SsiServicePackage(str(step.out))
 
 
-@operation(tools=("apko", "apko-install"))
+@operation(tools=("apko-tree",))
 async def install_ssi_service(step: Step, package: SsiServicePackage) -> SsiServiceTree:
     """
     Install the package with apko: ``root/`` has its files and, as
@@ -136,17 +136,15 @@ async def install_ssi_service(step: Step, package: SsiServicePackage) -> SsiServ
     root = step.out / "root"
     step.out.mkdir()
     (step.work / "repository").symlink_to(package)
-    locked = await apko.lock(step, APKO, step.work)
-    [entry] = locked["contents"]["packages"]
-    file = step.work / entry["url"]
-    checksums = entry["checksum"], entry["data"]["checksum"]
-    await step.thread(apk.unpack, file, *checksums, step.work / NAME)
-    await apko.install(step, APKO, locked, [NAME], step.work, root)
+    [entry] = await apko.resolve(step, APKO, step.work)
+    file, stem = step.work / entry["url"], step.work / NAME
+    data = await step.thread(apk.unpack, file, entry["checksum"], None, stem)
+    await apko.install(step, APKO, [entry], [NAME], step.work, root)
     own = await step.thread(paths_of, step.work / f"{NAME}{apk.DATA}")
     await step.thread(prune, root, own | {DATABASE})
     await step.thread(clamp_times, root, step.epoch)
     told = {name: entry[name] for name in ("name", "version", "checksum")}
-    told["data"] = entry["data"]["checksum"]
+    told["data"] = data
     (step.out / "apk.json").write_text(pretty(told))
     return SsiServiceTree(str(step.out))
 

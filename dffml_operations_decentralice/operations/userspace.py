@@ -1,16 +1,18 @@
 """
-Userspace from Wolfi: solved and installed by apko, fetched and verified by us
+Userspace from Wolfi: solved and installed by apko's packages, fetched and verified here
 
-apko believes its cache. So each package is fetched here and checked against the lock, and
-apko's library installs from those files alone.
+The chain of trust: the pinned key signs the index, that has each package's checksum,
+and the lock has this and the SHA-256 of the whole file.
 """
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Dict, List
 
 from ..engine import Step, operation, setting, settings
+from ..engine.digest import sha256
 from ..engine.download import Download, fetch_all
 from ..errors import UserError
 from ..types import (
@@ -28,6 +30,7 @@ from .tree import clamp_times
 WOLFI = "https://packages.wolfi.dev/os"
 KEY = "wolfi-signing.rsa.pub"
 SETS = ("image", "tools")
+CACHE = "userspace-packages"  # what the lock has fetched, and is to be unpacked
 
 
 @settings
@@ -82,7 +85,7 @@ class UserspaceLockSettings:
     lock: str = setting("Lock file, used if there", default="os.lock.json", file=True)
 
 
-@operation(tools=("apko",), volatile=True)
+@operation(tools=("apko-tree",), volatile=True)
 async def lock_userspace(
     step: Step[UserspaceLockSettings], repository: UserspaceRepository
 ) -> UserspaceLock:
@@ -100,7 +103,8 @@ async def lock_userspace(
         (step.work / "repository").symlink_to(repository)
         for name in SETS:
             config = configuration(repository, request[name])
-            found[name] = await apko.lock(step, config, step.work, name)
+            found[name] = await apko.resolve(step, config, step.work)
+        await seal(step, repository, found)
         if lock_file.set_aside(wanted.lock):
             step.unpinned()
     check_lock(found)
@@ -108,10 +112,36 @@ async def lock_userspace(
     return UserspaceLock(str(step.out))
 
 
+async def seal(step: Step, repository: str, lock: Dict[str, Any]) -> None:
+    """
+    Give each package of a lock its SHA-256, once it is what the index says. What comes
+    from a server is kept for `fetch_userspace`.
+    """
+    cache = step.cache(CACHE)
+    packages = [one for name in SETS for one in lock[name]]
+    sources = {stem(one): address(repository, one["url"]) for one in packages}
+    remote = {name: url for name, url in sources.items() if "://" in url}
+    sizes = {stem(one): one["size"] for one in packages}
+    await fetch_all(
+        Download(url, cache / f"{name}.apk", size=sizes[name])
+        for name, url in sorted(remote.items())
+    )
+    digests: Dict[str, str] = {}
+    for one in packages:
+        name = stem(one)
+        if name not in digests:
+            file = cache / f"{name}.apk" if name in remote else Path(sources[name])
+            await step.thread(apk.verify, file, one["checksum"])
+            digests[name] = await step.thread(sha256, file)
+            if name in remote:
+                os.replace(file, cache / digests[name])
+        one["sha256"] = digests[name]
+
+
 def configuration(repository: str, packages: List[str]) -> Dict[str, Any]:
     """
-    apko's configuration. Its text is part of apko's lock, so what depends on this
-    machine is behind a link ``repository`` in the working directory.
+    apko's configuration, which is also in the image: what depends on this machine is
+    behind a link ``repository`` in the working directory.
 
     https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
     """
@@ -132,20 +162,17 @@ def configuration(repository: str, packages: List[str]) -> Dict[str, Any]:
     }
 
 
-def packages_of(lock: Dict[str, Any], name: str) -> List[Dict[str, Any]]:
-    """The packages of a set in a lock: ``name``, ``version``, ``url``, ``checksum``…"""
-    return lock[name]["contents"]["packages"]
+FIELDS = {"name": str, "version": str, "url": str, "checksum": str, "size": int}
 
 
 def check_lock(lock: Dict[str, Any]) -> None:
     """Refuse a lock that does not say exactly what each package is"""
     for name in SETS:
         try:
-            packages = packages_of(lock, name)
-            for one in packages:
+            for one in lock[name]:
                 stem(one)
-                texts = [one["url"], one["checksum"], one["data"]["checksum"]]
-                if not all(isinstance(text, str) for text in texts):
+                whole = all(isinstance(one[key], kind) for key, kind in FIELDS.items())
+                if not whole or not re.fullmatch(r"[0-9a-f]{64}", one["sha256"]):
                     raise TypeError
         except (KeyError, TypeError) as error:
             raise UserError(
@@ -176,28 +203,41 @@ async def fetch_userspace(
     as `apk.unpack` does
     """
     content = json.loads(Path(lock).read_text())
-    wanted = {stem(one): one for name in SETS for one in packages_of(content, name)}
+    wanted = {stem(one): one for name in SETS for one in content[name]}
     step.out.mkdir()
-    step.say(f"{len(wanted)} packages")
+    size = sum(one["size"] for one in wanted.values())
+    step.say(f"{len(wanted)} packages, {size / 1e6:.0f} MB")
+    cache = step.cache(CACHE)
     await fetch_all(
         Download(
-            source=address(repository, one["url"]), target=step.work / f"{name}.apk"
+            source=kept(cache, one["sha256"]) or address(repository, one["url"]),
+            target=step.work / f"{name}.apk",
+            sha256=one["sha256"],
+            size=one["size"],
         )
         for name, one in sorted(wanted.items())
     )
     await step.thread(unpack_all, step.work, wanted, step.out)
+    for one in wanted.values():
+        (cache / one["sha256"]).unlink(missing_ok=True)
     return UserspacePackages(str(step.out))
+
+
+def kept(cache: Path, digest: str) -> str:
+    """The file that `lock_userspace` has left, if it is as it was"""
+    file = cache / digest
+    return str(file) if file.exists() and sha256(file) == digest else ""
 
 
 def unpack_all(folder: Path, wanted: Dict[str, Dict[str, Any]], out: Path) -> None:
     """Verify and unpack the packages of a folder, which is emptied"""
     for name, one in sorted(wanted.items()):
         file = folder / f"{name}.apk"
-        apk.unpack(file, one["checksum"], one["data"]["checksum"], out / name)
+        apk.unpack(file, one["checksum"], None, out / name)
         file.unlink()
 
 
-@operation(tools=("apko-install",))
+@operation(tools=("apko-tree",))
 async def install_userspace(
     step: Step,
     repository: UserspaceRepository,
@@ -215,7 +255,7 @@ async def install_userspace(
     return UserspaceTree(str(step.out))
 
 
-@operation(tools=("apko-install",))
+@operation(tools=("apko-tree",))
 async def install_tools(
     step: Step,
     repository: UserspaceRepository,
@@ -240,6 +280,6 @@ async def install(step: Step, repository, lock, packages, name: str) -> None:
     for link, target in (("packages", packages), ("repository", repository)):
         (step.work / link).symlink_to(target)
     config = configuration(repository, content["request"][name])
-    stems = [f"packages/{stem(one)}" for one in packages_of(content, name)]
+    stems = [f"packages/{stem(one)}" for one in content[name]]
     await apko.install(step, config, content[name], stems, step.work, step.out)
     step.say(f"{len(stems)} packages")

@@ -56,7 +56,8 @@ def package(
     """An .apk with ``data``, or of ready bytes; returns its Q1 and its data's hash"""
     packed = gzip.compress(data, mtime=0) if packed is None else packed
     digest = datahash or hashlib.sha256(packed).hexdigest()
-    text = f"# made for a test\npkgname = {name}\npkgver = 1-r0\n{more}datahash = {digest}\n"
+    text = f"# made for a test\npkgname = {name}\npkgver = 1-r0\n{more}"
+    text += f"datahash = {digest}\n"
     control = member(".PKGINFO", text.encode())
     signature = member(".SIGN.RSA256.test.rsa.pub", b"s" * 512) if signed else b""
     path.write_bytes(signature + control + packed)

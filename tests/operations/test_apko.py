@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.step import Step
 from dffml_operations_decentralice.engine.store import Store
 from dffml_operations_decentralice.errors import (
@@ -17,7 +18,6 @@ from dffml_operations_decentralice.errors import (
     SpaceError,
     UserError,
 )
-from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.operations import apk, apko
 
 from .test_apk import info, package, tar
@@ -204,16 +204,16 @@ def in_a_step(tmp_path, work):
         ),
     ],
 )
-def test_lock_fails(tmp_path, contents, kind, named):
+def test_resolve_fails(tmp_path, contents, kind, named):
     """Whatever this apko's messages are, they are understood"""
     config = {
         "archs": ["x86_64"],
         "contents": {"packages": ["no-such-package"], **contents},
     }
 
-    tool("apko")
+    tool("apko-tree")
     with pytest.raises(kind) as raised:
-        in_a_step(tmp_path, lambda step: apko.lock(step, config, step.work / "apko"))
+        in_a_step(tmp_path, lambda step: apko.resolve(step, config, step.work))
     assert named in raised.value.cause
     assert raised.value.log.read_text()
 
@@ -255,15 +255,14 @@ FILES = [
 
 def installed(tmp_path, *packages):
     """The tree of packages (name, members), installed in this order"""
-    tool("apko-install")
+    tool("apko-tree")
     locked, stems = [], []
     for name, members in packages:
         file = tmp_path / f"{name}.apk"
         q1, datahash = package(file, tar(members), more=f"origin = {name}\n", name=name)
         apk.unpack(file, q1, datahash, tmp_path / name)
-        size = f"bytes=0-{file.stat().st_size - 1}"
-        found = {"name": name, "version": "1-r0", "architecture": "x86_64"}
-        locked.append({**found, "checksum": q1, "data": {"range": size}})
+        found = {"name": name, "version": "1-r0", "size": file.stat().st_size}
+        locked.append({**found, "checksum": q1})
         stems.append(str(tmp_path / name))
     config = {
         "archs": ["x86_64"],
@@ -273,9 +272,8 @@ def installed(tmp_path, *packages):
             "runtime_repositories": ["https://example.org/os"],
         },
     }
-    lock = {"version": "v1", "contents": {"packages": locked}}
     root = tmp_path / "root"
-    args = config, lock, stems
+    args = config, locked, stems
     in_a_step(tmp_path, lambda step: apko.install(step, *args, step.work, root))
     return root
 

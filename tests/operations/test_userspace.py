@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dffml_operations_decentralice.engine.digest import sha256
 from dffml_operations_decentralice.engine.testing import run_operation
 from dffml_operations_decentralice.errors import (
     NetworkError,
@@ -30,13 +31,13 @@ PACKAGE = {
     "version": "5.2-r0",
     "url": "https://packages.wolfi.dev/os/x86_64/bash-5.2-r0.apk",
     "checksum": "Q1abc",
-    "data": {"checksum": "sha256-abc"},
+    "size": 5,
+    "sha256": "0" * 64,
 }
 
 
 def lock(*packages):
-    contents = {"contents": {"packages": list(packages)}}
-    return {"image": contents, "tools": copy.deepcopy(contents)}
+    return {"image": list(packages), "tools": copy.deepcopy(list(packages))}
 
 
 def test_check_lock():
@@ -53,8 +54,9 @@ def test_check_lock():
         {**PACKAGE, "version": "1/2"},
         {**PACKAGE, "url": 1},
         {**PACKAGE, "checksum": None},
-        {**PACKAGE, "data": None},
-        {**PACKAGE, "data": {}},
+        {**PACKAGE, "sha256": "0" * 63},
+        {**PACKAGE, "sha256": None},
+        {**PACKAGE, "size": "5"},
         None,
         "bash",
         [],
@@ -67,7 +69,8 @@ def test_check_lock_refuses(damaged):
 
 
 @pytest.mark.parametrize(
-    "damaged", [{}, {"image": {}}, {"image": []}, {"image": {"contents": None}}]
+    "damaged",
+    [{}, {"image": {}}, {"image": []}, {"image": None}, {"image": [], "tools": None}],
 )
 def test_check_lock_refuses_what_is_none(damaged):
     with pytest.raises(UserError):
@@ -159,14 +162,15 @@ def test_fetch_refuses_other_bytes(store, tmp_path):
     """What a lock names and a repository has must be the same"""
     (tmp_path / "repository/x86_64").mkdir(parents=True)
     file = tmp_path / "repository/x86_64/x-1-r0.apk"
-    checksum, datahash = package(file)[:2]
+    checksum, _ = package(file)
     repository.write(tmp_path / "repository", {"keys": [], "repositories": ["."]})
     found = {
         "name": "x",
         "version": "1-r0",
         "url": "repository/x86_64/x-1-r0.apk",
         "checksum": checksum,
-        "data": {"checksum": datahash},
+        "size": file.stat().st_size,
+        "sha256": sha256(file),
     }
     locked = tmp_path / "lock"
     locked.write_text(json.dumps(lock(found)))
@@ -191,12 +195,10 @@ def test_image(image):
     assert (root / "usr/lib/systemd/systemd").is_file()
     lock = json.loads(image.artefact("userspace-lock").read_text())
     check_lock(lock)
-    names = {one["name"] for one in userspace.packages_of(lock, "image")}
+    names = {one["name"] for one in lock["image"]}
     assert {"systemd", "bash", "wolfi-baselayout"} <= names
     there = {path.name for path in image.artefact("userspace-packages").iterdir()}
-    wanted = {
-        stem(one) for s in userspace.SETS for one in userspace.packages_of(lock, s)
-    }
+    wanted = {stem(one) for name in userspace.SETS for one in lock[name]}
     assert there == {name for one in wanted for name in files(one)}
 
 
