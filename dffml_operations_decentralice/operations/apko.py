@@ -1,7 +1,7 @@
 """
 How apko's own packages are run: exact packages first, then a tree of them
 
-The program is ``go/tools/apko-tree``. To apko a repository which is missing is no error;
+The program is ``go/tools/apko-tree``. To apko a missing repository is no error;
 here it is one.
 
 https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
