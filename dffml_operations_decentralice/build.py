@@ -18,6 +18,7 @@ from dffml.df.base import OperationImplementation
 from dffml.util.data import merge
 
 from . import flows
+from .engine.check import DIFFERS, SAME, Check, checking
 from .engine.operation import UPDATE
 from .engine.settings import check, validated
 from .engine.store import Store, default_root
@@ -186,6 +187,23 @@ async def build(
     """Build, boot and publish: what `publish_result` says of the result"""
     results = await run(load(overlays), update=update)
     return json.loads(Path(results["PublishedResult"]).read_text())
+
+
+async def reproduce(overlays: Sequence[str] = ()) -> Check:
+    """
+    Make every step again, and compare with what the store has. Nothing is replaced,
+    linked or booted.
+    """
+    from . import compare
+
+    with checking(compare.first) as found:
+        await run(load(overlays))
+    if not found.of(SAME) + found.of(DIFFERS):
+        raise UserError(
+            "the store has nothing to compare with",
+            remedy="build first, with the same overlays and settings",
+        )
+    return found
 
 
 async def verify(disk: Path, overlays: Sequence[str] = ()) -> Dict[str, Any]:

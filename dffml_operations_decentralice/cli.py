@@ -9,9 +9,8 @@ each kind of failure.
 import argparse
 import asyncio
 import functools
+import json
 import logging
-import os
-import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -31,11 +30,15 @@ OVERLAYS = "Overlays: names of those that come along, or YAML files"
 class Command(CMD):
     """What all commands share"""
 
+    uses_store = True  # which may have files of several owners
+
     async def run(self):
-        from .engine import progress, signals
+        from .engine import namespace, progress, signals
 
         try:
             self.refuse_unknown()
+            if self.uses_store:
+                namespace.become_root()
             signals.watch()
             with progress.monitored(self.monitor()) as monitor:
                 return await self.answer(monitor)
@@ -101,6 +104,10 @@ class BuildConfig:
     update: bool = field(
         "Ask the repositories anew, and write another lock", default=False
     )
+    check: bool = field(
+        "Make every step again and compare with what the store has; replaces nothing",
+        default=False,
+    )
     progress: str = field("Progress as `lines` or `json`", default="lines")
 
 
@@ -112,11 +119,32 @@ class Build(Command):
     async def answer(self, monitor) -> Dict[str, Any]:
         from . import build
 
-        become_root_of_a_namespace()
+        if self.check:
+            return await self.checked()
         published = await build.build(self.overlays, update=self.update)
         ran, unchanged = monitor.count("end"), monitor.count("unchanged")
         print(f"{unchanged} steps unchanged, {ran} run", file=sys.stderr)
         return published
+
+    async def checked(self) -> Dict[str, Any]:
+        """The report; if a step gave other bytes, it is printed before the error"""
+        from . import build
+
+        if self.update:
+            raise UserError(
+                "-check compares with what is there, -update asks anew",
+                remedy="give one of the two",
+            )
+        found = await build.reproduce(self.overlays)
+        counts = {one: len(found.of(one)) for one in ("same", "differs", "left-out")}
+        said = ", ".join(f"{count} {name}" for name, count in counts.items())
+        print(f"steps made again: {said}", file=sys.stderr)
+        try:
+            found.judge()
+        except DecentrAliceError:
+            print(json.dumps(found.answer()))
+            raise
+        return found.answer()
 
 
 @config
@@ -161,6 +189,8 @@ class Boot(Command):
 class Doctor(Command):
     """What this machine lacks, and the command that installs it"""
 
+    uses_store = False
+
     async def answer(self, monitor) -> Any:
         from . import doctor
 
@@ -173,6 +203,8 @@ class Doctor(Command):
 
 class Upstreams(Command):
     """Whether Wolfi and Fedora answer; fails if one does not"""
+
+    uses_store = False
 
     async def answer(self, monitor) -> Any:
         from . import build
@@ -324,37 +356,3 @@ class DecentrAlice(CMD):
     store = StoreCommands
     doctor = Doctor
     upstreams = Upstreams
-
-
-def become_root_of_a_namespace() -> None:
-    """
-    Without root's rights, start again in a user namespace with subordinate ids: the
-    image has files of several owners.
-    https://man7.org/linux/man-pages/man5/subuid.5.html
-    """
-    if os.geteuid() == 0:
-        return
-    unshare = shutil.which("unshare")
-    words = [unshare or "unshare", "--user", "--map-root-user", "--map-auto", "--mount"]
-    if not has_subordinate_ids():
-        raise UserError(
-            "this user has no subordinate ids, and is not root",
-            remedy="as root: usermod --add-subuids 100000-165535 "
-            "--add-subgids 100000-165535 USER; and install uidmap",
-        )
-    os.execv(words[0], [*words, "--", sys.executable, "-m", "dffml", *sys.argv[1:]])
-
-
-def has_subordinate_ids() -> bool:
-    """Whether /etc/subuid and subgid name this user, and newuidmap is there"""
-    import getpass
-
-    user = getpass.getuser()
-    for name in ("/etc/subuid", "/etc/subgid"):
-        try:
-            lines = Path(name).read_text().splitlines()
-        except OSError:
-            return False
-        if not any(line.split(":")[0] in (user, str(os.getuid())) for line in lines):
-            return False
-    return shutil.which("newuidmap") is not None

@@ -12,6 +12,7 @@ writes to ``step.out`` is the result. It does not run if the store has the resul
 the same code, settings, inputs and tools; when it runs, it says why.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from typing import (
     Any,
+    AsyncIterator,
     Awaitable,
     Callable,
     Dict,
@@ -34,7 +36,7 @@ from typing import (
 from dffml import DataFlow, Definition, op
 
 from ..errors import DecentrAliceError
-from . import plan, signals
+from . import check, namespace, plan, signals
 from .code import OURS, code_digest, files_digest
 from .commands import find_tool
 from .digest import digest_of, size_of
@@ -71,6 +73,7 @@ class Action:
     volatile: bool
     cached: bool
     space: int
+    repeatable: bool
 
     def configured(self, config: Any) -> Any:
         """The validated settings of what dffml has for the operation's config"""
@@ -111,6 +114,9 @@ class Action:
         parts = self.parts(settings, artefacts, store)
         key = key_of(parts)
         found = self.known(store, parts, store.find)
+        checking = check.current()
+        if checking:
+            return await checking.step(self, settings, artefacts, store, found)
         if found is None:
             if self.cached:
                 plan.check_space(flow, store)
@@ -137,16 +143,8 @@ class Action:
         why = self.why(parts, store)
         emit("start", operation=self.name, reason=why)
         started = time.monotonic()
-        os.umask(UMASK)
         log = store.log(self.name, key)
-        with store.scratch(self.name) as scratch:
-            step = Step(self.name, settings, store, scratch, self.result, log)
-            try:
-                await self.function(step, **artefacts)
-            except DecentrAliceError as error:
-                if error.log is None and log.stat().st_size:
-                    error.log = log
-                raise
+        async with self.made(settings, artefacts, store, log) as step:
             size = await step.thread(size_of, step.out)
             length = step.out.lstat().st_size
             whole = {} if step.out.is_dir() else {"size": length}
@@ -158,6 +156,17 @@ class Action:
             store.record(key, self.name, action, answer=step.pinned)
         emit("end", operation=self.name, object=found, seconds=seconds, bytes=size)
         return str(store.root / "objects" / found)
+
+    @contextlib.asynccontextmanager
+    async def made(
+        self, settings: Any, artefacts: Dict[str, str], store: Store, log: Path
+    ) -> AsyncIterator[Step]:
+        """Run the function; its result is in ``step.out`` as long as the block"""
+        os.umask(UMASK)
+        with store.scratch(self.name) as scratch:
+            step: Step = Step(self.name, settings, store, scratch, self.result, log)
+            await self.function(step, **artefacts)
+            yield step
 
     def why(self, parts: Dict[str, Any], store: Store) -> str:
         """Why it would run, or runs"""
@@ -198,6 +207,7 @@ def operation(
     volatile: bool = False,
     cached: bool = True,
     space: int = 16,
+    repeatable: bool = True,
 ):
     """
     Make an operation of ``async (step, artefact: Type, ...) -> Type``
@@ -209,6 +219,7 @@ def operation(
     volatile: depends on the outside world; `build -update` asks anew
     cached: False runs it always
     space: MB that it is expected to make, as long as it never did
+    repeatable: False says that it measures; `build -check` leaves it out
     """
     if function is None:
         return lambda function: operation(
@@ -219,6 +230,7 @@ def operation(
             volatile=volatile,
             cached=cached,
             space=space,
+            repeatable=repeatable,
         )
     hints = get_type_hints(function)
     returns = hints.pop("return")
@@ -234,10 +246,12 @@ def operation(
         volatile=volatile,
         cached=cached,
         space=space,
+        repeatable=repeatable,
     )
 
     async def run(self, **artefacts):
         try:
+            namespace.become_root()
             store = Store(default_root())
             config = self.parent.config
             flow = self.octx.config.dataflow if self.octx else None
@@ -292,7 +306,7 @@ def _printed(argv: List[str]) -> str:
 def _setting_part(field: dataclasses.Field, value: Any) -> Any:
     if field.metadata.get("file") and value:
         path = Path(value)
-        return digest_of(path) if path.exists() else None
+        return files_digest(path) if path.exists() else None
     if field.metadata.get("secret") and value:
         return hashlib.sha256(repr(value).encode()).hexdigest()
     return value

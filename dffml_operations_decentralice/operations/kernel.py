@@ -448,7 +448,9 @@ async def dracut_initrd(
         *dracut_argv(release, drivers, step.settings.omit, step.settings.compress),
         ro_bind={f"{modules}/modules": "/usr/lib/modules"},
         bind={target: "/run/out"},
-        env={"HOME": "/tmp"},
+        # Only root can make device nodes, and others' initrd shall be the same: the
+        # kernel brings /dev/console, systemd mounts /dev before anything needs it
+        env={"HOME": "/tmp", "DRACUT_NO_MKNOD": "1"},
     )
     check_dracut(step.log)
     (target / "initrd.img").rename(step.out)

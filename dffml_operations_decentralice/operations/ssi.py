@@ -92,9 +92,19 @@ async def build_ssi_service(step: Step[SsiServiceSettings]) -> SsiServiceProgram
     return SsiServiceProgram(str(step.out))
 
 
+@settings
+class SsiPackageSettings:
+    key: str = setting(
+        "RSA private key that signs the package, a PEM file; empty: one that the store "
+        "makes. With the same key, two stores make the same package",
+        default="",
+        file=True,
+    )
+
+
 @operation(tools=("nfpm --version", "melange", "openssl"), files=("ssi_service",))
 async def package_ssi_service(
-    step: Step, program: SsiServiceProgram
+    step: Step[SsiPackageSettings], program: SsiServiceProgram
 ) -> SsiServicePackage:
     """
     Package the service: a signed repository of one .apk, with ``repository.json``
@@ -104,7 +114,7 @@ async def package_ssi_service(
     """
     info = json.loads(Path(program, "modules.json").read_text())
     version = module_version(info)
-    key = await factory_key(step)
+    key = await factory_key(step, step.settings.key)
     sbom = step.work / "sbom.json"
     sbom.write_text(pretty(spdx(info, version, step.epoch)))
     contents = package_contents(step.files / "ssi_service", step.epoch)
@@ -274,8 +284,13 @@ def module_version(info: Dict[str, Any]) -> str:
     )
 
 
-async def factory_key(step: Step) -> Path:
-    """The private key of the store's own packages, made once and kept out of results"""
+async def factory_key(step: Step, given: str = "") -> Path:
+    """
+    The private key of the store's own packages: given, or made once, and kept out of
+    results
+    """
+    if given:
+        return await given_key(step, Path(given))
     folder = step.cache("factory-keys")
     folder.chmod(0o700)
     key, new = folder / KEY, step.work / KEY
@@ -284,6 +299,20 @@ async def factory_key(step: Step) -> Path:
         new.chmod(0o600)
         with contextlib.suppress(FileExistsError):  # the first of two builds wins
             os.link(new, key)
+    return key
+
+
+async def given_key(step: Step, given: Path) -> Path:
+    """A copy of a key in the form that melange reads; `UserError` if it is none"""
+    key = step.work / KEY
+    try:
+        await step.run("openssl", "rsa", "-in", given, "-traditional", "-out", key)
+    except CommandFailed as error:
+        raise UserError(
+            f"{given} is no RSA key that can be used: {error.cause}",
+            remedy="a PEM file without a passphrase: setting `key`",
+            log=error.log,
+        ) from error
     return key
 
 

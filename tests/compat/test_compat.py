@@ -365,3 +365,46 @@ def test_tracebacks_show_the_source(cache, module):
             run(module)
         entry = raised.traceback[-1]
         assert (str(entry.path), entry.lineno + 1) == (str(module), 3)
+
+
+# What is lost
+
+
+def test_a_flow_does_not_end_before_its_results_are_looked_at():
+    """
+    Whenever, in turns of the event loop, the last running operation ends: in one of
+    these flows it is while the seed is being looked at
+    """
+    from dffml import DataFlow, GetSingle, Input, MemoryOrchestrator, op
+
+    ended = []
+    for turns in range(40):
+
+        @op(name=f"slow{turns}", inputs={}, outputs={"result": definition("Slow")})
+        async def slow(turns=turns):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return {"result": "slow"}
+
+        @op(
+            name=f"behind{turns}",
+            inputs={"slow": definition("Slow")},
+            outputs={"result": definition("Behind")},
+        )
+        async def behind(slow):
+            return {"result": f"behind {slow}"}
+
+        seed = Input(value=["Behind"], definition=GetSingle.op.inputs["spec"])
+        flow = DataFlow(slow, behind, GetSingle, seed=[seed])
+
+        async def run(flow=flow):
+            return [found async for _, found in MemoryOrchestrator.run(flow, [])]
+
+        ended += asyncio.run(run())
+    assert ended == [{"Behind": "behind slow"}] * 40
+
+
+def definition(name):
+    from dffml import Definition
+
+    return Definition(name=name, primitive="str")

@@ -11,6 +11,7 @@ import http.server
 import json
 import shutil
 import subprocess
+import tempfile
 import threading
 import urllib.error
 import urllib.parse
@@ -21,8 +22,13 @@ import pytest
 
 from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.testing import run_operation
-from dffml_operations_decentralice.errors import SignatureError
-from dffml_operations_decentralice.overlays.mirror import archive, fetched, operations
+from dffml_operations_decentralice.errors import SignatureError, UserError
+from dffml_operations_decentralice.overlays.mirror import (
+    archive,
+    fetched,
+    keys,
+    operations,
+)
 
 from .conftest import ar, control, entry, tar_xz
 
@@ -305,3 +311,56 @@ def test_no_process_is_left(kernel, store):
         except OSError:  # it ended meanwhile, or is not ours
             continue
         assert part not in mounts, path
+
+
+@pytest.fixture(scope="module")
+def given_keys(tmp_path_factory):
+    """Keys as somebody makes them: for the packages of the userspace, and the RPMs"""
+    folder = tmp_path_factory.mktemp("given")
+    rsa, secret = folder / "some.pem", folder / "some.asc"
+    argv = ["openssl", "genpkey", "-algorithm", "RSA", "-quiet", "-out", rsa]
+    subprocess.run(argv, check=True)
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:  # a socket's path is short
+        env = {**os.environ, "GNUPGHOME": home}
+        gpg = ["gpg", "--batch", "--quiet", *keys.CLOCK]
+        made = ["--passphrase", "", "--quick-generate-key", "Somebody <a@b.c>"]
+        subprocess.run([*gpg, *made, "rsa2048", "sign", "never"], env=env, check=True)
+        exported = subprocess.check_output([*gpg, "--export-secret-keys"], env=env)
+        subprocess.run(["gpgconf", "--kill", "all"], env=env, check=True)
+    secret.write_bytes(exported)
+    return {"userspace": rsa, "kernel": secret}
+
+
+@pytest.mark.parametrize("side", ["userspace", "kernel"])
+def test_given_key(tmp_path, debs, kernel_debs, given_keys, side, request):
+    """Two stores make the same; the store's own key is another one"""
+    folder = debs if side == "userspace" else kernel_debs
+    made = getattr(operations, f"mirror_{side}_repository")
+    settings = {"key": str(given_keys[side])}
+    found = [
+        asyncio.run(
+            run_operation(
+                made, store=tmp_path / name, settings=settings, debs=str(folder)
+            )
+        )
+        for name in ("one", "two")
+    ]
+    assert Path(found[0]).name == Path(found[1]).name
+    assert not list((tmp_path / "one/cache").glob("*/*"))
+    assert Path(found[0]).name != request.getfixturevalue(side).name
+    if side == "kernel":
+        test_rpms_are_signed(Path(found[0]), tmp_path / "rpm")
+
+
+@pytest.mark.parametrize("side", ["userspace", "kernel"])
+def test_key_that_is_none(tmp_path, debs, kernel_debs, side):
+    folder = debs if side == "userspace" else kernel_debs
+    made = getattr(operations, f"mirror_{side}_repository")
+    (tmp_path / "key").write_text("no key")
+    for name, said in (("key", "is no private key"), ("none", "no key ")):
+        settings = {"key": str(tmp_path / name)}
+        with pytest.raises(UserError, match=said):
+            running = run_operation(
+                made, store=tmp_path / "store", settings=settings, debs=str(folder)
+            )
+            asyncio.run(running)
