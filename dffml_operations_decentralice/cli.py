@@ -6,6 +6,9 @@ progress on standard error, the answer as JSON on standard output, an exit code 
 each kind of failure.
 """
 
+import argparse
+import asyncio
+import functools
 import json
 import logging
 import sys
@@ -16,10 +19,11 @@ from typing import Any, Dict, List
 from dffml import config, field
 from dffml.util.cli.cmd import CMD, CMDOutputOverride
 
-from .errors import DecentrAliceError, UserError
+from .errors import DecentrAliceError, SignatureError, UserError
 
 INTERRUPTED = 128  # plus the signal: what shells say of a program that it ended
 RESULT = "result/disk.qcow2"
+LINK = "result"
 OVERLAYS = "Overlays: names of those that come along, or YAML files"
 
 
@@ -210,11 +214,145 @@ class Upstreams(Command):
         return CMDOutputOverride
 
 
+class Positional(argparse.Action):
+    """An argument without a dash that need not be given; dffml has none of that kind"""
+
+    def __init__(self, required=True, **options):
+        super().__init__(nargs="?", default=LINK, **options)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+
+
+@config
+class ExplainConfig:
+    result: str = field("A result, by its link or path", action=Positional)
+    why: bool = field("What changed since the run before", default=False)
+    json: bool = field("As JSON, for programs", default=False)
+
+
+class Explain(Command):
+    """What a result was made from, with times and sizes"""
+
+    CONFIG = ExplainConfig
+
+    async def answer(self, monitor) -> Any:
+        from .engine import history, listing
+
+        path = Path(self.result)
+        found = history.why(path) if self.why else history.explain(path)
+        if self.json:
+            return found
+        lines = listing.changes(found) if self.why else listing.tree(found)
+        print("\n".join(lines))
+        return CMDOutputOverride
+
+
+@config
+class StatusConfig:
+    overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    json: bool = field("As JSON, for programs", default=False)
+
+
+class Status(Command):
+    """What a build would do, without doing it"""
+
+    CONFIG = StatusConfig
+
+    async def answer(self, monitor) -> Any:
+        from . import build
+        from .engine import listing
+        from .engine.plan import plan, summary
+        from .engine.store import Store, default_root
+
+        become_root_of_a_namespace()
+        store = Store(default_root(), read_only=True)
+        planned = plan(build.load(self.overlays), store)
+        if self.json:
+            return [one._asdict() for one in planned]
+        print("\n".join(listing.steps(planned)))
+        print(summary(planned), file=sys.stderr)
+        return CMDOutputOverride
+
+
+class StoreVerify(Command):
+    """Read every object of the store again, and take out those that are damaged"""
+
+    async def answer(self, monitor) -> Any:
+        from .engine import upkeep
+
+        found = await asyncio.to_thread(upkeep.verify, own_store())
+        for one in found["damaged"]:
+            files = f": {', '.join(one.files[: upkeep.SHOWN])}" if one.files else ""
+            print(f"damaged: {one.object}{files}", file=sys.stderr)
+        if found["damaged"]:
+            raise SignatureError(
+                f"{len(found['damaged'])} of {found['objects']} objects are not what "
+                "their names say",
+                remedy="they were taken out: build again, which makes them anew",
+            )
+        return found
+
+
+@config
+class PruneConfig:
+    size: str = field("What may stay, such as 5G", default="")
+    age: str = field("Remove what was not used for so long, such as 14d", default="")
+    keep_last: int = field(
+        "Keep what so many last results of each link were made of", default=0
+    )
+
+
+class StorePrune(Command):
+    """
+    Remove objects from the store, those first that were not used for longest; results
+    that are linked stay. Without an option, as much as every build does by itself.
+    """
+
+    CONFIG = PruneConfig
+
+    async def answer(self, monitor) -> Any:
+        from .engine import upkeep
+        from .engine.store import limit, parse_size
+
+        size = parse_size(self.size) if self.size else None
+        age = upkeep.parse_age(self.age) if self.age else None
+        store, keep_last = own_store(), self.keep_last or None
+        if size is age is keep_last is None:
+            size, keep_last = limit(), 1
+        prune = functools.partial(upkeep.prune, size=size, age=age, keep_last=keep_last)
+        return await asyncio.to_thread(prune, store)
+
+
+def own_store() -> Any:
+    """The store, as who made it sees it: owners are part of what is verified"""
+    from .engine.store import Store, default_root
+
+    become_root_of_a_namespace()
+    root = default_root()
+    if root.exists() and root.stat().st_uid != os.geteuid():
+        raise UserError(
+            f"the store {root} is somebody else's",
+            remedy="run it as who builds with it, or set DECENTRALICE_STORE",
+        )
+    return Store(root)
+
+
+class StoreCommands(CMD):
+    """Upkeep of the store"""
+
+    verify = StoreVerify
+    prune = StorePrune
+
+
 class DecentrAlice(CMD):
     """Build OS DecentrAlice, and prove that it boots"""
 
     build = Build
+    status = Status
+    explain = Explain
     verify = Verify
     boot = Boot
+    store = StoreCommands
     doctor = Doctor
     upstreams = Upstreams

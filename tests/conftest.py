@@ -75,7 +75,8 @@ def made_of(store: Path, result: str) -> Dict[str, str]:
             digest, _, name = action["object"].partition("-")
             objects[name] = action["object"]
             parts = action["parts"].items()
-            pending += [value for part, value in parts if part.startswith("input ")]
+            inputs = [value for part, value in parts if part.startswith("input ")]
+            pending += [value.partition("-")[0] for value in inputs]
     return objects
 
 

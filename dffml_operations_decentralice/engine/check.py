@@ -70,7 +70,8 @@ class Check:
         emit("start", operation=action.name, reason="made again, to compare")
         started = time.monotonic()
         try:
-            async with action.made(settings, artefacts, store) as step:
+            log = store.log(f"{action.name}-check")
+            async with action.made(settings, artefacts, store, log) as step:
                 told = await step.thread(self._compared, found, step.out)
         except NetworkError as error:
             self._leave_out(action, error.cause)

@@ -100,29 +100,6 @@ def sha256(path) -> str:
             digest.update(block)
 
 
-def source_digest(path: Path) -> str:
-    """
-    The digest of a file or tree from outside the store, by what is meant with it:
-    names, contents, and what is executable. Owners and other modes are those of a
-    checkout, an installation or a umask; bytecode is Python's.
-    """
-    if not path.is_dir():
-        return digest_of(path)
-    lines = hashlib.sha256(b"sources\n")
-    for inside in sorted(path.rglob("*")):
-        name = str(inside.relative_to(path))
-        if "__pycache__" in inside.parts or inside.suffix == ".pyc":
-            continue
-        if inside.is_symlink():
-            line = f"{name!r} -> {os.readlink(inside)!r}"
-        elif inside.is_dir():
-            line = f"{name!r}/"
-        else:
-            line = f"{name!r} {os.access(inside, os.X_OK):d} {sha256(inside)}"
-        lines.update(line.encode("utf-8", "surrogateescape") + b"\n")
-    return lines.hexdigest()[:DIGEST_LENGTH]
-
-
 def size_of(path: Path) -> int:
     """Bytes that a file or tree occupies"""
     info = path.lstat()

@@ -33,19 +33,19 @@ from typing import (
     get_type_hints,
 )
 
-from dffml import Definition, op
+from dffml import DataFlow, Definition, op
 
 from ..errors import DecentrAliceError
-from . import check, namespace, signals
-from .code import OURS, code_digest
+from . import check, namespace, plan, signals
+from .code import OURS, code_digest, files_digest
 from .commands import find_tool
-from .digest import digest_of, size_of, source_digest
+from .digest import digest_of, size_of
 from .progress import emit
 from .settings import validated
 from .step import FILES, Step
 from .store import Store, default_root, key_of
 
-FORMAT = 1  # of keys: to be raised when the engine changes what results are made of
+FORMAT = 2  # of keys: to be raised when the engine changes what results are made of
 UMASK = 0o022  # of all that is made, whoever makes it
 UPDATE = "DECENTRALICE_UPDATE"  # set: operations that ask the outside world ask anew
 
@@ -72,6 +72,7 @@ class Action:
     files: tuple
     volatile: bool
     cached: bool
+    space: int
     repeatable: bool
 
     def configured(self, config: Any) -> Any:
@@ -86,12 +87,12 @@ class Action:
         parts: Dict[str, Any] = {
             "operation": self.name,
             "format": FORMAT,
-            "code": code_digest(self.function.__module__),
+            "code": code_digest(self.function.__module__, store.remembered),
         }
         for tool in self.tools:
             parts[f"tool {tool}"] = identity(tool, store)
         for name in self.files:
-            parts[f"files {name}"] = source_digest((FILES / name).resolve())
+            parts[f"files {name}"] = files_digest(FILES / name, store.remembered)
         if self.settings:
             for field in dataclasses.fields(self.settings):
                 value = getattr(settings, field.name)
@@ -100,61 +101,83 @@ class Action:
             parts[f"input {name}"] = _input_part(value, store)
         return parts
 
-    async def execute(self, config: Any, artefacts: Dict[str, str], store: Store):
-        """The path of the result, made if need be"""
+    async def execute(
+        self,
+        config: Any,
+        artefacts: Dict[str, str],
+        store: Store,
+        flow: Optional[DataFlow] = None,
+    ) -> str:
+        """The path of the result, made if need be, and if the flow's steps have room"""
         signals.check()
         settings = self.configured(config)
         parts = self.parts(settings, artefacts, store)
         key = key_of(parts)
-        found = self._find(store, key)
+        found = self.known(store, parts, store.find)
         checking = check.current()
         if checking:
             return await checking.step(self, settings, artefacts, store, found)
         if found is None:
+            if self.cached:
+                plan.check_space(flow, store)
             async with store.locked(key):
-                found = self._find(store, key)
+                found = self.known(store, parts, store.find)
                 if found is None:
                     return await self._make(key, parts, settings, artefacts, store)
         emit("unchanged", operation=self.name, object=found["object"])
         return found["path"]
 
-    def _find(self, store: Store, key: str) -> Optional[Dict[str, Any]]:
+    def known(
+        self, store: Store, parts: Dict[str, Any], look: Optional[Callable] = None
+    ) -> Optional[Dict[str, Any]]:
+        """The action that has the result, None if it has to run"""
         if not self.cached:
             return None
-        found = store.find(key)
+        found = (look or store.peek)(key_of(parts))
         asked_anew = self.volatile and os.environ.get(UPDATE)
         if found and asked_anew and found["made"] < float(asked_anew):
             return None
         return found
 
     async def _make(self, key, parts, settings, artefacts, store: Store) -> str:
-        emit("start", operation=self.name, reason=self._why(parts, store))
+        why = self.why(parts, store)
+        emit("start", operation=self.name, reason=why)
         started = time.monotonic()
-        async with self.made(settings, artefacts, store) as step:
+        log = store.log(self.name, key)
+        async with self.made(settings, artefacts, store, log) as step:
             size = await step.thread(size_of, step.out)
+            length = step.out.lstat().st_size
+            whole = {} if step.out.is_dir() else {"size": length}
             found = await step.thread(store.add, step.out, self.result)
         seconds = round(time.monotonic() - started, 3)
         action = {"object": found, "parts": parts, "seconds": seconds, "bytes": size}
-        if step.pinned and self.cached:
-            store.record(key, self.name, {**action, "made": time.time()})
+        action.update(whole, reason=why, made=time.time(), log=log.name)
+        if self.cached:
+            store.record(key, self.name, action, answer=step.pinned)
         emit("end", operation=self.name, object=found, seconds=seconds, bytes=size)
         return str(store.root / "objects" / found)
 
     @contextlib.asynccontextmanager
     async def made(
-        self, settings: Any, artefacts: Dict[str, str], store: Store
+        self, settings: Any, artefacts: Dict[str, str], store: Store, log: Path
     ) -> AsyncIterator[Step]:
         """Run the function; its result is in ``step.out`` as long as the block"""
         os.umask(UMASK)
         with store.scratch(self.name) as scratch:
-            step: Step = Step(self.name, settings, store, scratch, self.result)
+            step: Step = Step(self.name, settings, store, scratch, self.result, log)
             await self.function(step, **artefacts)
             yield step
 
-    def _why(self, parts: Dict[str, Any], store: Store) -> str:
+    def why(self, parts: Dict[str, Any], store: Store) -> str:
+        """Why it would run, or runs"""
         if not self.cached:
             return "always"
         return reason(store.last(self.name), parts, self.settings)
+
+    def estimate(self, store: Store) -> int:
+        """Bytes of its result: those of the last one, else what is declared"""
+        known = (store.last_action(self.name) or {}).get("bytes")
+        return known if isinstance(known, int) else self.space << 20
 
 
 def reason(last: Optional[Dict], parts: Dict, settings: Optional[type] = None) -> str:
@@ -183,6 +206,7 @@ def operation(
     files: tuple = (),
     volatile: bool = False,
     cached: bool = True,
+    space: int = 16,
     repeatable: bool = True,
 ):
     """
@@ -194,6 +218,7 @@ def operation(
     files: entries of the package's ``files`` folder that it uses
     volatile: depends on the outside world; `build -update` asks anew
     cached: False runs it always
+    space: MB that it is expected to make, as long as it never did
     repeatable: False says that it measures; `build -check` leaves it out
     """
     if function is None:
@@ -204,6 +229,7 @@ def operation(
             files=files,
             volatile=volatile,
             cached=cached,
+            space=space,
             repeatable=repeatable,
         )
     hints = get_type_hints(function)
@@ -219,6 +245,7 @@ def operation(
         files=tuple(files),
         volatile=volatile,
         cached=cached,
+        space=space,
         repeatable=repeatable,
     )
 
@@ -227,7 +254,8 @@ def operation(
             namespace.become_root()
             store = Store(default_root())
             config = self.parent.config
-            return {"result": await action.execute(config, artefacts, store)}
+            flow = self.octx.config.dataflow if self.octx else None
+            return {"result": await action.execute(config, artefacts, store, flow)}
         except DecentrAliceError as error:
             emit("failed", operation=action.name, kind=error.kind, lines=error.lines())
             error.told = True
@@ -242,7 +270,7 @@ def operation(
         outputs={"result": definition(returns)},
         config_cls=action.settings,
     )(run)
-    made.action = action
+    made.action = made.imp.action = action
     return made
 
 
@@ -278,15 +306,18 @@ def _printed(argv: List[str]) -> str:
 def _setting_part(field: dataclasses.Field, value: Any) -> Any:
     if field.metadata.get("file") and value:
         path = Path(value)
-        return source_digest(path) if path.exists() else None
+        return files_digest(path) if path.exists() else None
     if field.metadata.get("secret") and value:
         return hashlib.sha256(repr(value).encode()).hexdigest()
     return value
 
 
 def _input_part(value: str, store: Store) -> str:
-    """Of an artefact its digest, of a path from elsewhere that of what is there"""
-    known = store.object_digest(value)
+    """
+    Of an artefact its name, which the result may hold and which has its digest, of a
+    path from elsewhere the digest of what is there
+    """
+    known = store.object_name(value)
     if known is not None:
         return known
     if os.path.isabs(value) and os.path.exists(value):

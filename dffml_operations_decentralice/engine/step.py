@@ -32,15 +32,22 @@ class Step(Generic[S]):
     epoch = commands.EPOCH
     files = FILES
 
-    def __init__(self, name: str, settings: S, store: Store, scratch: Path, out: str):
+    def __init__(
+        self,
+        name: str,
+        settings: S,
+        store: Store,
+        scratch: Path,
+        out: str,
+        log: Optional[Path] = None,
+    ):
         self.name = name
         self.settings = settings
         self.store = store
         self.work = scratch / "work"
         self.work.mkdir()
         self.out = scratch / out
-        self.log = store.root / "logs" / f"{name}.log"
-        self.log.write_bytes(b"")
+        self.log = log or store.log(name)
         self.pinned = True
 
     async def run(

@@ -28,6 +28,7 @@ from ..types import (
 )
 from . import lock as lock_file
 from . import repository as repositories
+from .tree import clamp_times
 
 LINUX = "https://dl.fedoraproject.org/pub/fedora/linux"
 METALINK = "https://mirrors.fedoraproject.org/metalink"
@@ -356,6 +357,7 @@ async def depmod(
     await step.run("depmod", "--basedir", base, release)
     (base / "lib" / "modules").rename(step.out / "modules")
     check_modules(step.out / "modules" / release, step.log)
+    await step.thread(clamp_times, step.out, step.epoch)
     return KernelModules(str(step.out))
 
 

@@ -29,6 +29,7 @@ from ..errors import (
 )
 from ..types import SsiServicePackage, SsiServiceProgram, SsiServiceTree
 from . import apk, apko
+from .tree import clamp_times
 
 NAME = "ssi-service"
 MODULE = "github.com/tbd54566975/ssi-service"
@@ -135,26 +136,25 @@ async def package_ssi_service(
     return SsiServicePackage(str(step.out))
 
 
-@operation(tools=("apko", "tar"))
+@operation(tools=("apko-tree",))
 async def install_ssi_service(step: Step, package: SsiServicePackage) -> SsiServiceTree:
     """
     Install the package with apko: ``root/`` has its files and, as
     ``usr/lib/apk/db/installed``, its paragraph of apk's database; ``apk.json`` says
     which package that is
     """
-    directory, root = step.work / "apko", step.out / "root"
-    directory.mkdir()
-    (directory / "repository").symlink_to(package)
-    locked = await apko.lock(step, APKO, directory)
-    [entry] = locked["contents"]["packages"]
-    file = directory / entry["url"]
-    checksums = entry["checksum"], entry["data"]["checksum"]
-    await step.thread(apk.verify, file, *checksums)
-    await apko.build(step, directory, root)
-    own = await step.thread(paths_of, file)
+    root = step.out / "root"
+    step.out.mkdir()
+    (step.work / "repository").symlink_to(package)
+    [entry] = await apko.resolve(step, APKO, step.work)
+    file, stem = step.work / entry["url"], step.work / NAME
+    data = await step.thread(apk.unpack, file, entry["checksum"], None, stem)
+    await apko.install(step, APKO, [entry], [NAME], step.work, root)
+    own = await step.thread(paths_of, step.work / f"{NAME}{apk.DATA}")
     await step.thread(prune, root, own | {DATABASE})
+    await step.thread(clamp_times, root, step.epoch)
     told = {name: entry[name] for name in ("name", "version", "checksum")}
-    told["data"] = entry["data"]["checksum"]
+    told["data"] = data
     (step.out / "apk.json").write_text(pretty(told))
     return SsiServiceTree(str(step.out))
 
@@ -425,9 +425,10 @@ def purl(path: str, version: str) -> str:
     return f"pkg:golang/{quote(path.lower())}@{quote(version, safe='')}"
 
 
-def paths_of(file: Path) -> Set[str]:
-    """What a package installs"""
-    return {member.path for member in apk.members(file)}
+def paths_of(data: Path) -> Set[str]:
+    """What a package's unpacked data installs"""
+    with open(data, "rb") as file:
+        return {member.path for member in apk.entries(file)}
 
 
 def prune(root: Path, keep: Set[str]) -> None:

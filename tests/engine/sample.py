@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import List, NewType
 
+from dffml import DataFlow, GetSingle, Input
+
 from dffml_operations_decentralice.engine import Step, operation, setting, settings
 from dffml_operations_decentralice.errors import UserError
 
@@ -83,6 +85,14 @@ async def fail(step: Step[TextSettings]) -> Text:
 
 
 @operation
+async def refuse(step: Step[TextSettings]) -> Text:
+    """An error that names no log"""
+    for word in step.settings.words:
+        step.say(word)
+    raise UserError("not this", remedy="try another one")
+
+
+@operation
 async def verdict(step: Step) -> Text:
     """Kept, but not the answer when asked again"""
     step.out.write_text("perhaps\n")
@@ -127,3 +137,57 @@ async def fill(step: Step[TextSettings]) -> Text:
     else:
         step.out.write_bytes(b"x" * size)
     return Text(str(step.out))
+
+
+Collected = NewType("Collected", str)
+Published = NewType("Published", str)
+
+
+@operation
+async def pack(step: Step, text: Text, upper: Upper) -> Folder:
+    """A tree of both"""
+    (step.out / "deep").mkdir(parents=True)
+    (step.out / "deep/text").write_text(Path(text).read_text())
+    (step.out / "upper").write_text(Path(upper).read_text())
+    return Folder(str(step.out))
+
+
+@operation
+async def collect(step: Step, upper: Upper, folder: Folder) -> Collected:
+    """Links to what belongs to a result"""
+    step.out.mkdir()
+    (step.out / "upper").symlink_to(f"../{Path(upper).name}")
+    (step.out / "text").symlink_to(f"../{Path(folder).name}/deep/text")
+    return Collected(str(step.out))
+
+
+@settings
+class PublishSettings:
+    link: str = setting("Where to link the result", default="result")
+
+
+@operation(cached=False)
+async def publish(step: Step[PublishSettings], collected: Collected) -> Published:
+    """Link a result, which is kept"""
+    link = Path(step.settings.link)
+    link.unlink(missing_ok=True)
+    link.symlink_to(collected)
+    step.store.keep(link.absolute())
+    step.out.write_text("published\n")
+    return Published(str(step.out))
+
+
+OPERATIONS = [write_text, count, upper, pack, collect, publish]
+
+
+def flow(link: Path, **configs) -> DataFlow:
+    """Text -> counted -> capitals, and a folder; both are linked"""
+    given = {"write_text": {}, "publish": {"link": str(link)}}
+    return DataFlow(
+        operations={
+            **{one.action.name: one for one in OPERATIONS},
+            "get_single": GetSingle,
+        },
+        configs={**given, **configs},
+        seed=[Input(value=["Published"], definition=GetSingle.op.inputs["spec"])],
+    )

@@ -41,8 +41,7 @@ def package(tmp_path, monkeypatch):
 
         @staticmethod
         def digest(module):
-            for cached in (code.code_digest, code._source, code._path):
-                cached.cache_clear()
+            code.forget()
             return code.code_digest(f"{name}.{module}" if module else name)
 
         @staticmethod
@@ -51,8 +50,7 @@ def package(tmp_path, monkeypatch):
                 file.write(text)
 
     yield Package
-    for cached in (code.code_digest, code._source, code._path):
-        cached.cache_clear()
+    code.forget()
     forget(name)
 
 
@@ -112,13 +110,8 @@ def test_place_does_not_count(package, tmp_path):
 
 def closure(module):
     """Modules of ours whose text is in a digest"""
-    seen, pending = set(), [module, f"{code.OURS}.engine.step"]
-    while pending:
-        name = pending.pop()
-        if name not in seen and name.startswith(code.OURS):
-            seen.add(name)
-            pending += code._source(name)[1]
-    return {one.partition(".")[2] for one in seen - code.WITHOUT_EFFECT}
+    seen = code.closure(module) - code.WITHOUT_EFFECT
+    return {one.partition(".")[2] for one in seen}
 
 
 def test_our_operations():

@@ -313,7 +313,7 @@ def test_umask_does_not_count(store, umask):
         folder = run(sample.make_folder, store, text=str(text))[0]
     finally:
         os.umask(before)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o555
     assert stat.S_IMODE((folder / "deep/text").stat().st_mode) == 0o644
 
 
@@ -378,6 +378,24 @@ def test_failure_leaves_nothing(store):
         run(sample.fail, store)
     assert left(store) == objects(store) == os.listdir(store / "actions") == []
     assert why(sample.write_text, store) == "first time"
+
+
+def test_failure_says_where_its_log_is(store):
+    """That of this run: another one with another key has its own"""
+    logs = []
+    for words in ("one", "two"):
+        with pytest.raises(UserError) as caught:
+            run(sample.refuse, store, {"words": [words]})
+        logs.append(caught.value.log)
+    assert logs[0] != logs[1] and all(log.exists() for log in logs)
+    assert [log.read_text() for log in logs] == ["# one\n", "# two\n"]
+    assert logs[0].parent == store / "logs" and logs[0].name.startswith("refuse-")
+
+
+def test_failure_that_said_nothing_has_no_log(store):
+    with pytest.raises(UserError) as caught:
+        run(sample.refuse, store, {"words": []})
+    assert caught.value.log is None
 
 
 def fifo(tmp_path, name):

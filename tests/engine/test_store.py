@@ -1,5 +1,6 @@
 import asyncio
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -88,6 +89,67 @@ def test_damaged_action_is_absent(made, content):
     (made.root / "latest/op.json").write_bytes(content)
     assert made.find("key") is None
     assert not made.last("op")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"object": "../x"}, {"object": 5}, {"parts": []}, {"made": "now"}, {"size": 7}],
+)
+def test_action_that_cannot_be(made, change):
+    (made.root / "objects/abc-x").write_text("x")
+    action = {"object": "abc-x", "parts": {"a": 1}, "made": 5.0, "size": 1, **change}
+    (made.root / "actions/key.json").write_text(json.dumps(action))
+    assert made.find("key") is None
+
+
+def test_what_is_found_is_in_use(made):
+    """A look at it changes nothing"""
+    (made.root / "objects/abc-x").write_text("x")
+    made.record("key", "op", {"object": "abc-x", "parts": {}, "made": 5.0})
+    action = made.root / "actions/key.json"
+    age(action)
+    assert made.peek("key") and action.stat().st_mtime == 1
+    assert made.find("key") and action.stat().st_mtime >= made.in_use_since()
+
+
+def test_added_again(made):
+    """A damaged file is replaced by the good one, a tree is marked as used"""
+    with made.scratch("x") as scratch:
+        (scratch / "out").write_text("text")
+        name = made.add(scratch / "out", "text.txt")
+        (made.root / "objects" / name).chmod(0o644)
+        (made.root / "objects" / name).write_text("damaged")
+        (scratch / "out").write_text("text")
+        assert made.add(scratch / "out", "text.txt") == name
+        assert (made.root / "objects" / name).read_text() == "text"
+        for _ in range(2):
+            (scratch / "tree").mkdir(exist_ok=True)
+            (scratch / "tree/file").write_text("text")
+            tree = made.root / "objects" / made.add(scratch / "tree", "tree")
+            age(tree)
+    assert tree.stat().st_mtime == 1
+    assert tree.stat().st_ctime >= made.in_use_since()
+    assert stat.S_IMODE(tree.stat().st_mode) == 0o555
+
+
+def test_logs(made):
+    """One for each action, found by its key; the last ones stay"""
+    for index in range(15):
+        path = made.log("op", f"{index:064x}"[::-1])
+        assert path.read_bytes() == b"" and path.name.startswith("op-")
+        os.utime(path, (index, index))
+    made.log("other", "0" * 64)
+    assert made.log("op", f"{14:064x}"[::-1]) == path
+    assert len(list((made.root / "logs").glob("op-*"))) == stores.LOGS
+    assert len(list((made.root / "logs").glob("other-*"))) == 1
+
+
+def test_read_only_store(tmp_path):
+    store = Store(tmp_path / "none", read_only=True)
+    assert store.peek("key") is None and store.last("op") is None
+    assert store.file_digest(Path(os.__file__))
+    stores._memos.pop(store.root).write()
+    assert not store.root.exists()
 
 
 def test_scratch_is_gone(made):
@@ -205,23 +267,51 @@ def test_keep(made, tmp_path):
     made.keep(tmp_path / "result")
     made.keep(tmp_path / "result")
     [root] = (made.root / "roots").iterdir()
-    assert json.loads(root.read_text()) == {"link": str(tmp_path / "result")}
+    assert json.loads(root.read_text()) == {
+        "link": str(tmp_path / "result"),
+        "results": [],
+    }
 
 
-def test_file_digest(made, tmp_path, monkeypatch):
+def test_remembered(made, tmp_path):
+    """By the process at once, by others when it has ended"""
+    old, found = Path(os.__file__), []
+
+    def find():
+        found.append(1)
+        return {"any": ["value", len(found)]}
+
+    for _ in range(2):
+        assert made.remembered(old, "what", find) == {"any": ["value", 1]}
+        assert made.remembered(old, "else", find) == {"any": ["value", 2]}
+    stores._memos[made.root].write()
+    other = Store(made.root)
+    stores._memos.pop(made.root)
+    assert other.remembered(old, "what", find) == {"any": ["value", 1]}
+    assert len(found) == 2
+
+
+def test_what_changed_just_now_is_not_remembered(made, tmp_path):
+    """Its next change may have the same times"""
     path = tmp_path / "tool"
-    path.write_text("1")
-    first = made.file_digest(path)
-    read = []
-    monkeypatch.setattr(
-        stores,
-        "sha256",
-        lambda path, real=stores.sha256: read.append(path) or real(path),
-    )
-    assert made.file_digest(path) == Store(made.root).file_digest(path) == first
-    assert read == []
-    path.write_text("2")
-    assert made.file_digest(path) != first and read == [path]
+    for text in ("1", "2", "3"):
+        path.write_text(text)
+        assert made.file_digest(path) == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff", b'{"%s": 5}', b'{"%s": [[], "x"]}', b'{"%s": []}']
+    + [b'{"%s": [[1, 2, 3, 4], {"sha256": "x"}]}', b'{"%s": {"0": 1}}', b"null"],
+)
+def test_damaged_memo_is_absent(made, content):
+    path = Path(os.__file__)
+    content = content.replace(b"%s", str(path).encode())
+    (made.root / "memo.json").write_bytes(content)
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert made.file_digest(path) == expected
+    stores._memos.pop(made.root).write()
+    assert Store(made.root).file_digest(path) == expected
 
 
 def test_store_that_cannot_be(tmp_path):

@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import http.server
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -186,8 +185,8 @@ def test_falsified_package(store, debs, tmp_path, side):
     assert objects(store) == before
 
 
-def apko_lock(folder, repository, key):
-    """apko's answer, in a folder of its own, with an empty cache"""
+def apko_resolve(folder, repository, key):
+    """What apko's own packages answer, in a folder of its own"""
     folder.mkdir()
     (folder / "repository").symlink_to(repository)
     shutil.copyfile(key, folder / "mirror.rsa.pub")
@@ -201,12 +200,11 @@ def apko_lock(folder, repository, key):
         "archs": ["x86_64"],
     }
     (folder / "apko.yaml").write_text(json.dumps(config))
-    argv = [find_tool("apko"), "lock", "apko.yaml", "--arch", "x86_64"]
     return subprocess.run(
-        [*argv, "--output", "lock.json"],
+        [find_tool("apko-tree"), "resolve", "apko.yaml"],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(folder / "cache")},
         text=True,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
 
@@ -215,10 +213,9 @@ def test_apko_takes_the_userspace(userspace, tmp_path):
     about = json.loads((userspace / "repository.json").read_text())
     assert (about["variant"], about["repositories"]) == ("mirror", ["."])
     (key,) = about["keys"]
-    done = apko_lock(tmp_path / "good", userspace, userspace / key)
+    done = apko_resolve(tmp_path / "good", userspace, userspace / key)
     assert done.returncode == 0, done.stderr
-    lock = json.loads((tmp_path / "good/lock.json").read_text())
-    names = {one["name"] for one in lock["contents"]["packages"]}
+    names = {json.loads(line)["name"] for line in done.stdout.splitlines()}
     assert {"hostname", "libc6", "wolfi-baselayout"} <= names
 
 
@@ -227,7 +224,7 @@ def test_apko_refuses_another_key(userspace, tmp_path):
     subprocess.run(["openssl", "genrsa", "-out", private, "2048"], check=True)
     argv = ["openssl", "rsa", "-in", private, "-pubout", "-out", public]
     subprocess.run(argv, check=True)
-    done = apko_lock(tmp_path / "bad", userspace, public)
+    done = apko_resolve(tmp_path / "bad", userspace, public)
     assert done.returncode == 1
     assert "signature verification failed" in done.stderr
 

@@ -1,0 +1,1 @@
+"""Overlays that come along: operations of their own"""
