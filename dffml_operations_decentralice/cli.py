@@ -11,6 +11,7 @@ import asyncio
 import functools
 import json
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -265,7 +266,6 @@ class Status(Command):
         from .engine.plan import plan, summary
         from .engine.store import Store, default_root
 
-        become_root_of_a_namespace()
         store = Store(default_root(), read_only=True)
         planned = plan(build.load(self.overlays), store)
         if self.json:
@@ -328,7 +328,6 @@ def own_store() -> Any:
     """The store, as who made it sees it: owners are part of what is verified"""
     from .engine.store import Store, default_root
 
-    become_root_of_a_namespace()
     root = default_root()
     if root.exists() and root.stat().st_uid != os.geteuid():
         raise UserError(
