@@ -21,6 +21,7 @@ WITHOUT_EFFECT = {
     f"{OURS}.engine.signals",
     f"{OURS}.engine.code",
     f"{OURS}.engine.progress",
+    f"{OURS}.engine.display",
     f"{OURS}.engine.store",
     f"{OURS}.engine.testing",
     f"{OURS}.engine.settings",

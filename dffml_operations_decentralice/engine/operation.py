@@ -34,7 +34,7 @@ from typing import (
 from dffml import Definition, op
 
 from ..errors import DecentrAliceError
-from . import signals
+from . import progress, signals
 from .code import OURS, code_digest
 from .commands import find_tool
 from .digest import digest_of, size_of
@@ -122,7 +122,11 @@ class Action:
         return found
 
     async def _make(self, key, parts, settings, artefacts, store: Store) -> str:
-        emit("start", operation=self.name, reason=self._why(parts, store))
+        log = store.root / "logs" / f"{self.name}.log"
+        with progress.running(self.name, self._why(parts, store), log):
+            return await self._run(key, parts, settings, artefacts, store)
+
+    async def _run(self, key, parts, settings, artefacts, store: Store) -> str:
         started = time.monotonic()
         os.umask(UMASK)
         with store.scratch(self.name) as scratch:
@@ -210,8 +214,7 @@ def operation(
             config = self.parent.config
             return {"result": await action.execute(config, artefacts, store)}
         except DecentrAliceError as error:
-            emit("failed", operation=action.name, kind=error.kind, lines=error.lines())
-            error.told = True
+            progress.tell(error, operation=action.name)
             raise
 
     run.__name__, run.__module__ = function.__name__, function.__module__
