@@ -173,9 +173,16 @@ class Display:
     def _console(self):
         from rich.console import Console
 
-        return Console(
-            file=self._file, stderr=True, force_terminal=True, highlight=False
-        )
+        class Quiet(Console):
+            def on_broken_pipe(self):
+                """Nobody has to listen; rich's own way is to end the program"""
+                self.quiet = True
+
+            def show_cursor(self, show=True):
+                """Not hidden: a process that is killed could not bring it back"""
+                return False
+
+        return Quiet(file=self._file, stderr=True, force_terminal=True, highlight=False)
 
     def _above(self, line: str, style: str) -> None:
         """A line that stays; a long one is not broken, so that it can be copied"""
@@ -211,7 +218,7 @@ class Display:
         """One row, whatever comes: cut at the right"""
         from rich.text import Text
 
-        line = Text(no_wrap=True, overflow="ellipsis", end="")
+        line = Text(no_wrap=True, overflow="ellipsis")
         for number, (text, style) in enumerate(parts):
             line.append("  " * bool(number) + plain(text), style or None)
         line.truncate(max(1, self._console.size.width - 1), overflow="ellipsis")
