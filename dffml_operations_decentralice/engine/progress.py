@@ -142,9 +142,9 @@ class Recorder:
 
 def live():
     """The live display; a terminal is supposed"""
-    from .display import Display
+    from . import display
 
-    return Display()
+    return display.Display()
 
 
 KINDS: Dict[str, Callable[[], Any]] = {
