@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import http.server
 import json
+import os
 import shutil
 import subprocess
 import tempfile
