@@ -25,6 +25,7 @@ from .errors import DecentrAliceError, SignatureError, UserError
 INTERRUPTED = 128  # plus the signal: what shells say of a program that it ended
 RESULT = "result/disk.qcow2"
 LINK = "result"
+PROGRESS = "Progress: `auto`, `rich`, `lines` or `json`"
 OVERLAYS = "Overlays: names of those that come along, or YAML files"
 
 
@@ -34,19 +35,45 @@ class Command(CMD):
     uses_store = True  # which may have files of several owners
 
     async def run(self):
-        from .engine import namespace, progress, signals
+        from .engine import progress, signals
+
+        try:
+            kind = getattr(self, "progress", "auto")
+            recorder = progress.Recorder(progress.monitor_of(kind))
+            with progress.monitored(recorder):
+                signals.watch()
+                return await self.told(recorder)
+        except DecentrAliceError as error:
+            fail(error)
+
+    async def told(self, recorder) -> Any:
+        """The answer; how it ended is the last that the monitor is told"""
+        from .engine import namespace, progress
 
         try:
             self.refuse_unknown()
             if self.uses_store:
                 namespace.become_root()
-            signals.watch()
-            with progress.monitored(self.monitor()) as monitor:
-                return await self.answer(monitor)
-        except DecentrAliceError as error:
-            fail(error)
+            answer = await self.answer(recorder)
         except Exception as error:
-            fail(Defect(error))
+            ours = (
+                error
+                if isinstance(error, DecentrAliceError)
+                else progress.Defect(error)
+            )
+            progress.tell(ours)
+            self.sum_up(recorder, exit_code(ours))
+            raise ours from ours.__cause__
+        self.sum_up(recorder, 0)
+        return answer
+
+    def sum_up(self, recorder, status: int) -> None:
+        """The last event of commands that have progress"""
+        from .engine import progress
+
+        if hasattr(self, "progress"):
+            ran, unchanged = recorder.count("end"), recorder.count("unchanged")
+            progress.emit("result", exit_code=status, ran=ran, unchanged=unchanged)
 
     def refuse_unknown(self) -> None:
         """dffml puts aside what it does not know; a typing mistake is an error"""
@@ -56,47 +83,27 @@ class Command(CMD):
                 f"unknown option {unknown}", remedy="`-h` lists those there are"
             )
 
-    def monitor(self):
-        from .engine import progress
-
-        kinds = {"lines": progress.Lines, "json": progress.JsonLines}
-        kind = getattr(self, "progress", "lines")
-        if kind not in kinds:
-            raise UserError(
-                f"no progress of kind {kind!r}", remedy=f"one of {', '.join(kinds)}"
-            )
-        return progress.Recorder(kinds[kind]())
-
     async def answer(self, monitor) -> Any:
         """What the command prints as JSON"""
         raise NotImplementedError
 
 
-class Defect(DecentrAliceError):
-    """What nobody thought of: ours to mend, but no reason for a traceback"""
-
-    def __init__(self, error: Exception):
-        first: BaseException = error  # dffml wraps what operations raise
-        behind = first.__cause__ or first.__context__
-        while behind is not None:
-            first, behind = behind, behind.__cause__ or behind.__context__
-        super().__init__(
-            f"{type(first).__name__}: {first}",
-            remedy="`-log debug` shows where it comes from; please report it",
-        )
-        self.__cause__ = error
-
-
 def fail(error: DecentrAliceError) -> None:
     """Say what went wrong, and end"""
-    from .engine import signals
+    from .engine import progress
 
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         traceback.print_exception(type(error), error, error.__traceback__)
-    if not error.told:
-        print("\n".join(error.lines()), file=sys.stderr)
+    progress.tell(error)
+    sys.exit(exit_code(error))
+
+
+def exit_code(error: DecentrAliceError) -> int:
+    """That of the failure, or of the signal behind it"""
+    from .engine import signals
+
     number = signals.received()
-    sys.exit(INTERRUPTED + number if number else error.exit_code)
+    return INTERRUPTED + number if number else error.exit_code
 
 
 @config
@@ -109,7 +116,7 @@ class BuildConfig:
         "Make every step again and compare with what the store has; replaces nothing",
         default=False,
     )
-    progress: str = field("Progress as `lines` or `json`", default="lines")
+    progress: str = field(PROGRESS, default="auto")
 
 
 class Build(Command):
@@ -122,10 +129,7 @@ class Build(Command):
 
         if self.check:
             return await self.checked()
-        published = await build.build(self.overlays, update=self.update)
-        ran, unchanged = monitor.count("end"), monitor.count("unchanged")
-        print(f"{unchanged} steps unchanged, {ran} run", file=sys.stderr)
-        return published
+        return await build.build(self.overlays, update=self.update)
 
     async def checked(self) -> Dict[str, Any]:
         """The report; if a step gave other bytes, it is printed before the error"""
@@ -152,7 +156,7 @@ class Build(Command):
 class DiskConfig:
     disk: str = field("The disk, by default that of the last build", default=RESULT)
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
-    progress: str = field("Progress as `lines` or `json`", default="lines")
+    progress: str = field(PROGRESS, default="auto")
 
 
 class Verify(Command):

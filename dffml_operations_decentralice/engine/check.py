@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from ..errors import NetworkError, SignatureError, UserError
+from . import progress
 from .digest import DIGEST_LENGTH, digest_of
 from .progress import emit
 from .store import Store
@@ -67,20 +68,20 @@ class Check:
         return found["path"] if found else ""
 
     async def _again(self, action, settings, artefacts, store: Store, found) -> None:
-        emit("start", operation=action.name, reason="made again, to compare")
-        started = time.monotonic()
-        try:
-            log = store.log(f"{action.name}-check")
-            async with action.made(settings, artefacts, store, log) as step:
-                told = await step.thread(self._compared, found, step.out)
-        except NetworkError as error:
-            self._leave_out(action, error.cause)
-        else:
-            emit("say", operation=action.name, text=told.get("text", "the same"))
-            self.steps.append({"operation": action.name, **told})
-        seconds = round(time.monotonic() - started, 3)
-        about = {name: found.get(name) for name in ("object", "bytes")}
-        emit("end", operation=action.name, seconds=seconds, **about)
+        log = store.log(f"{action.name}-check")
+        with progress.running(action.name, "made again, to compare", log):
+            started = time.monotonic()
+            try:
+                async with action.made(settings, artefacts, store, log) as step:
+                    told = await step.thread(self._compared, found, step.out)
+            except NetworkError as error:
+                self._leave_out(action, error.cause)
+            else:
+                emit("say", operation=action.name, text=told.get("text", "the same"))
+                self.steps.append({"operation": action.name, **told})
+            seconds = round(time.monotonic() - started, 3)
+            about = {name: found.get(name) for name in ("object", "bytes")}
+            emit("end", operation=action.name, seconds=seconds, **about)
 
     def _compared(self, found: Dict[str, Any], out: Path) -> Dict[str, Any]:
         """The verdict on what was made again, as the report has it"""

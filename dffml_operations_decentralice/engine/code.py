@@ -32,6 +32,7 @@ WITHOUT_EFFECT = {
     f"{OURS}.engine.plan",
     f"{OURS}.engine.progress",
     f"{OURS}.engine.namespace",
+    f"{OURS}.engine.display",
     f"{OURS}.engine.store",
     f"{OURS}.engine.testing",
     f"{OURS}.engine.settings",

@@ -36,7 +36,7 @@ from typing import (
 from dffml import DataFlow, Definition, op
 
 from ..errors import DecentrAliceError
-from . import check, namespace, plan, signals
+from . import check, namespace, plan, progress, signals
 from .code import OURS, code_digest, files_digest
 from .commands import find_tool
 from .digest import digest_of, size_of
@@ -140,10 +140,14 @@ class Action:
         return found
 
     async def _make(self, key, parts, settings, artefacts, store: Store) -> str:
-        why = self.why(parts, store)
-        emit("start", operation=self.name, reason=why)
+        log, why = store.log(self.name, key), self.why(parts, store)
+        with progress.running(self.name, why, log):
+            return await self._run(key, parts, settings, artefacts, store, log, why)
+
+    async def _run(
+        self, key, parts, settings, artefacts, store: Store, log: Path, why: str
+    ) -> str:
         started = time.monotonic()
-        log = store.log(self.name, key)
         async with self.made(settings, artefacts, store, log) as step:
             size = await step.thread(size_of, step.out)
             length = step.out.lstat().st_size
@@ -257,8 +261,7 @@ def operation(
             flow = self.octx.config.dataflow if self.octx else None
             return {"result": await action.execute(config, artefacts, store, flow)}
         except DecentrAliceError as error:
-            emit("failed", operation=action.name, kind=error.kind, lines=error.lines())
-            error.told = True
+            progress.tell(error, operation=action.name)
             raise
 
     run.__name__, run.__module__ = function.__name__, function.__module__

@@ -250,13 +250,16 @@ async def fetch(step: Step, repository: str, lock: str, into_image: bool) -> Non
     step.out.mkdir()
     step.say(f"{len(mine)} packages, {sum(one['size'] for one in mine) / 1e6:.0f} MB")
     await fetch_all(
-        Download(
-            source=f"{bases[one['repository']]}/{one['location']}",
-            target=step.out / f"{one['nevra']}.rpm",
-            sha256=one["sha256"],
-            size=one["size"],
-        )
-        for one in mine
+        (
+            Download(
+                source=f"{bases[one['repository']]}/{one['location']}",
+                target=step.out / f"{one['nevra']}.rpm",
+                sha256=one["sha256"],
+                size=one["size"],
+            )
+            for one in mine
+        ),
+        parts=step.cache(f"downloads/{step.name}"),
     )
     await check_signatures(step, repositories.keys(repository))
 

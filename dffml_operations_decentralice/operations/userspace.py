@@ -123,8 +123,11 @@ async def seal(step: Step, repository: str, lock: Dict[str, Any]) -> None:
     remote = {name: url for name, url in sources.items() if "://" in url}
     sizes = {stem(one): one["size"] for one in packages}
     await fetch_all(
-        Download(url, cache / f"{name}.apk", size=sizes[name])
-        for name, url in sorted(remote.items())
+        (
+            Download(url, cache / f"{name}.apk", size=sizes[name])
+            for name, url in sorted(remote.items())
+        ),
+        parts=step.cache(f"downloads/{step.name}"),
     )
     digests: Dict[str, str] = {}
     for one in packages:
@@ -209,13 +212,16 @@ async def fetch_userspace(
     step.say(f"{len(wanted)} packages, {size / 1e6:.0f} MB")
     cache = step.cache(CACHE)
     await fetch_all(
-        Download(
-            source=kept(cache, one["sha256"]) or address(repository, one["url"]),
-            target=step.work / f"{name}.apk",
-            sha256=one["sha256"],
-            size=one["size"],
-        )
-        for name, one in sorted(wanted.items())
+        (
+            Download(
+                source=kept(cache, one["sha256"]) or address(repository, one["url"]),
+                target=step.work / f"{name}.apk",
+                sha256=one["sha256"],
+                size=one["size"],
+            )
+            for name, one in sorted(wanted.items())
+        ),
+        parts=step.cache(f"downloads/{step.name}"),
     )
     await step.thread(unpack_all, step.work, wanted, step.out)
     for one in wanted.values():
