@@ -65,20 +65,20 @@ def sections(data: bytes) -> List[Part]:
     """
     import pefile  # 0.05 s
 
-    with pefile.PE(data=data, fast_load=True) as program:
-        found = [
-            Part(
-                f"section {one.Name.rstrip(bytes(1)).decode('utf-8', 'replace')}",
-                {},
-                one.get_data()[: one.Misc_VirtualSize],
-            )
-            for one in program.sections
-        ]
-        for name in ("DOS_HEADER", "FILE_HEADER", "OPTIONAL_HEADER"):
-            fields = getattr(program, name).dump_dict()
-            fields.pop("Structure")
-            values = {what: field["Value"] for what, field in fields.items()}
-            found.append(Part(name, values, b""))
+    program = pefile.PE(data=data, fast_load=True)
+    found = [
+        Part(
+            f"section {one.Name.rstrip(bytes(1)).decode('utf-8', 'replace')}",
+            {},
+            one.get_data()[: one.Misc_VirtualSize],
+        )
+        for one in program.sections
+    ]
+    for name in ("DOS_HEADER", "FILE_HEADER", "OPTIONAL_HEADER"):
+        fields = getattr(program, name).dump_dict()
+        fields.pop("Structure")
+        values = {what: field["Value"] for what, field in fields.items()}
+        found.append(Part(name, values, b""))
     return found
 
 

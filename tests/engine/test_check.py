@@ -52,11 +52,12 @@ def checked(varies=()):
 
 
 def content(store):
-    """All of a store but logs"""
+    """All of a store but logs, and when what was used"""
     found = {}
     for folder in ("objects", "actions", "latest", "roots", "tmp"):
         for path in (store / folder).rglob("*"):
-            found[path] = (path.stat().st_ino, path.stat().st_mtime_ns)
+            content = path.read_bytes() if path.is_file() else None
+            found[path] = (path.stat().st_ino, content)
     return found
 
 
