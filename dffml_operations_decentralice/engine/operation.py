@@ -113,8 +113,8 @@ class Action:
         settings = self.configured(config)
         parts = self.parts(settings, artefacts, store)
         key = key_of(parts)
-        found = self.known(store, parts, store.find)
         checking = check.current()
+        found = self.known(store, parts, None if checking else store.find)
         if checking:
             return await checking.step(self, settings, artefacts, store, found)
         if found is None:
