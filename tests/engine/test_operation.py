@@ -395,6 +395,7 @@ def test_failure_says_where_its_log_is(store):
     ]
     assert logs[0].parent == store / "logs" and logs[0].name.startswith("refuse-")
 
+
 def fifo(tmp_path, name):
     path = tmp_path / name
     os.mkfifo(path)
