@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 export GOFLAGS = -modcacherw -buildvcs=false
 DECENTRALICE = $(VENV)/bin/dffml service decentralice
-APKO_VERSION = v1.2.39
 MELANGE_VERSION = v0.59.1
+TOOLS = dffml_operations_decentralice/go/tools
+GO_TOOLS = melange apko-tree
 
 # What Debian has; the rest comes from PyPI (pyproject's extras) and go/tools
 APT = bubblewrap ca-certificates dnf gnupg kmod openssl ovmf python3 python3-venv \
@@ -42,7 +43,7 @@ flow: setup ## Write dataflows/os_decentralice.yaml from flow.py
 		dffml_operations_decentralice.flow:FLOW > $@.new
 	mv $@.new dataflows/os_decentralice.yaml
 
-setup: packages $(VENV)/bin/dffml $(VENV)/bin/apko $(VENV)/bin/melange ## All that is needed
+setup: packages $(VENV)/bin/dffml $(addprefix $(VENV)/bin/,$(GO_TOOLS)) ## All that is needed
 
 packages:
 	@missing=; for name in $(APT); do \
@@ -64,16 +65,18 @@ $(VENV)/bin/dffml: setup.cfg setup.py pyproject.toml entry_points.txt
 	$(VENV)/bin/pip install --disable-pip-version-check -e '.[mirror,go,test]'
 	touch $@
 
-$(VENV)/bin/apko: VERSION = $(APKO_VERSION)
 $(VENV)/bin/melange: VERSION = $(MELANGE_VERSION)
-$(VENV)/bin/melange: | $(VENV)/bin/apko
-$(VENV)/bin/apko $(VENV)/bin/melange: $(VENV)/bin/%: \
-		dffml_operations_decentralice/go/tools/go.sum | $(VENV)/bin/dffml
+$(VENV)/bin/melange: PACKAGE = chainguard.dev/$*
+$(VENV)/bin/apko-tree: PACKAGE = ./$*
+$(VENV)/bin/apko-tree: $(wildcard $(TOOLS)/apko-tree/*.go)
+# One after another: what one compiles, the next one has
+$(VENV)/bin/apko-tree: | $(VENV)/bin/melange
+$(GO_TOOLS:%=$(VENV)/bin/%): $(VENV)/bin/%: $(TOOLS)/go.sum | $(VENV)/bin/dffml
 	@echo "compiling $* $(VERSION), a minute or two" >&2
-	cd $(<D) && GOBIN=$(abspath $(VENV))/bin GOTOOLCHAIN=local \
+	cd $(TOOLS) && GOBIN=$(abspath $(VENV))/bin GOTOOLCHAIN=local \
 		$(abspath $(VENV))/bin/go install -mod=readonly -trimpath \
 		-ldflags '-s -w -X sigs.k8s.io/release-utils/version.gitVersion=$(VERSION)' \
-		chainguard.dev/$*
+		$(PACKAGE)
 	touch $@
 
 clean: ## Remove what was set up here; the store stays

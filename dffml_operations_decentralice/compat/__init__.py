@@ -4,9 +4,8 @@ The unmodified ``dffml`` from PyPI (0.4.0.post2, of 2022) on current Pythons
 A ``.pth`` file installed beside this package calls :py:func:`install` when Python
 starts (https://docs.python.org/3/library/site.html). From then on the modules
 in :py:data:`MODULES` are compiled from a syntax tree in which what newer Pythons
-reject is replaced, and a race of dffml's orchestrator is mended. No file of dffml and
-nothing else in Python is changed. Later versions of dffml have little or nothing left
-to replace.
+reject is replaced, and a race that loses results. No file of dffml and nothing else in
+Python is changed. Later versions of dffml have little or nothing left to replace.
 
 Every interpreter start imports this module: it imports nothing but ``sys``.
 """

@@ -34,7 +34,7 @@ def sparse_digest(path: Path) -> str:
         digest = hashlib.sha256(b"file %d\n" % size)
         offset = 0
         while offset < size:
-            offset = _next_data(file.fileno(), offset, size)
+            offset = next_data(file.fileno(), offset, size)
             block = os.pread(file.fileno(), BLOCK, offset)
             if block and block != ZEROS[: len(block)]:
                 digest.update(b"%d\n" % offset)
@@ -43,7 +43,7 @@ def sparse_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _next_data(descriptor: int, offset: int, size: int) -> int:
+def next_data(descriptor: int, offset: int, size: int) -> int:
     """The block with the next byte that is not in a hole"""
     try:
         return os.lseek(descriptor, offset, os.SEEK_DATA) // BLOCK * BLOCK

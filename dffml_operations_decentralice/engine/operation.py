@@ -12,6 +12,7 @@ writes to ``step.out`` is the result. It does not run if the store has the resul
 the same code, settings, inputs and tools; when it runs, it says why.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from typing import (
     Any,
+    AsyncIterator,
     Awaitable,
     Callable,
     Dict,
@@ -34,7 +36,7 @@ from typing import (
 from dffml import DataFlow, Definition, op
 
 from ..errors import DecentrAliceError
-from . import plan, signals
+from . import check, namespace, plan, progress, signals
 from .code import OURS, code_digest, files_digest
 from .commands import find_tool
 from .digest import digest_of, size_of
@@ -71,6 +73,7 @@ class Action:
     volatile: bool
     cached: bool
     space: int
+    repeatable: bool
 
     def configured(self, config: Any) -> Any:
         """The validated settings of what dffml has for the operation's config"""
@@ -110,7 +113,10 @@ class Action:
         settings = self.configured(config)
         parts = self.parts(settings, artefacts, store)
         key = key_of(parts)
-        found = self.known(store, parts, store.find)
+        checking = check.current()
+        found = self.known(store, parts, None if checking else store.find)
+        if checking:
+            return await checking.step(self, settings, artefacts, store, found)
         if found is None:
             if self.cached:
                 plan.check_space(flow, store)
@@ -134,19 +140,15 @@ class Action:
         return found
 
     async def _make(self, key, parts, settings, artefacts, store: Store) -> str:
-        why = self.why(parts, store)
-        emit("start", operation=self.name, reason=why)
+        log, why = store.log(self.name, key), self.why(parts, store)
+        with progress.running(self.name, why, log):
+            return await self._run(key, parts, settings, artefacts, store, log, why)
+
+    async def _run(
+        self, key, parts, settings, artefacts, store: Store, log: Path, why: str
+    ) -> str:
         started = time.monotonic()
-        os.umask(UMASK)
-        log = store.log(self.name, key)
-        with store.scratch(self.name) as scratch:
-            step = Step(self.name, settings, store, scratch, self.result, log)
-            try:
-                await self.function(step, **artefacts)
-            except DecentrAliceError as error:
-                if error.log is None and log.stat().st_size:
-                    error.log = log
-                raise
+        async with self.made(settings, artefacts, store, log) as step:
             size = await step.thread(size_of, step.out)
             length = step.out.lstat().st_size
             whole = {} if step.out.is_dir() else {"size": length}
@@ -158,6 +160,17 @@ class Action:
             store.record(key, self.name, action, answer=step.pinned)
         emit("end", operation=self.name, object=found, seconds=seconds, bytes=size)
         return str(store.root / "objects" / found)
+
+    @contextlib.asynccontextmanager
+    async def made(
+        self, settings: Any, artefacts: Dict[str, str], store: Store, log: Path
+    ) -> AsyncIterator[Step]:
+        """Run the function; its result is in ``step.out`` as long as the block"""
+        os.umask(UMASK)
+        with store.scratch(self.name) as scratch:
+            step: Step = Step(self.name, settings, store, scratch, self.result, log)
+            await self.function(step, **artefacts)
+            yield step
 
     def why(self, parts: Dict[str, Any], store: Store) -> str:
         """Why it would run, or runs"""
@@ -198,6 +211,7 @@ def operation(
     volatile: bool = False,
     cached: bool = True,
     space: int = 16,
+    repeatable: bool = True,
 ):
     """
     Make an operation of ``async (step, artefact: Type, ...) -> Type``
@@ -209,6 +223,7 @@ def operation(
     volatile: depends on the outside world; `build -update` asks anew
     cached: False runs it always
     space: MB that it is expected to make, as long as it never did
+    repeatable: False says that it measures; `build -check` leaves it out
     """
     if function is None:
         return lambda function: operation(
@@ -219,6 +234,7 @@ def operation(
             volatile=volatile,
             cached=cached,
             space=space,
+            repeatable=repeatable,
         )
     hints = get_type_hints(function)
     returns = hints.pop("return")
@@ -234,17 +250,18 @@ def operation(
         volatile=volatile,
         cached=cached,
         space=space,
+        repeatable=repeatable,
     )
 
     async def run(self, **artefacts):
         try:
+            namespace.become_root()
             store = Store(default_root())
             config = self.parent.config
             flow = self.octx.config.dataflow if self.octx else None
             return {"result": await action.execute(config, artefacts, store, flow)}
         except DecentrAliceError as error:
-            emit("failed", operation=action.name, kind=error.kind, lines=error.lines())
-            error.told = True
+            progress.tell(error, operation=action.name)
             raise
 
     run.__name__, run.__module__ = function.__name__, function.__module__
@@ -292,7 +309,7 @@ def _printed(argv: List[str]) -> str:
 def _setting_part(field: dataclasses.Field, value: Any) -> Any:
     if field.metadata.get("file") and value:
         path = Path(value)
-        return digest_of(path) if path.exists() else None
+        return files_digest(path) if path.exists() else None
     if field.metadata.get("secret") and value:
         return hashlib.sha256(repr(value).encode()).hexdigest()
     return value

@@ -24,6 +24,8 @@ from ..errors import SignatureError, UserError
 CONTROL_LIMIT = 1 << 20  # bytes, packed or not; real ones have some KiB
 HEADER_LIMIT = 1 << 20  # bytes of one header of the data's tar (PAX attributes)
 CHUNK = 1 << 16
+DATA_LIMIT = 1 << 32  # bytes unpacked
+CONTROL, DATA = ".control.tar.gz", ".data.tar"  # as apko-tree reads them
 GZIP = 31  # zlib's name for a gzip header and trailer
 TYPES = {
     tarfile.REGTYPE: "file",
@@ -63,15 +65,21 @@ def members(path: Path) -> Iterator[Member]:
     """What a package installs, in its order"""
     with _opened(path) as file, _refused(path):
         file.seek(_control(file).end)
-        with gzip.GzipFile(fileobj=file) as data, _tar(_Bounded(data)) as tar:
-            while True:
-                entry = tar.next()
-                if entry is None:
-                    break
-                # else it keeps all of them
-                tar.members.clear()  # type: ignore[attr-defined]
-                if _relative(entry.name):
-                    yield _member(entry)
+        with gzip.GzipFile(fileobj=file) as data:
+            yield from entries(data)
+
+
+def entries(data: Any) -> Iterator[Member]:
+    """What a package's unpacked data installs, in its order"""
+    with _tar(_Bounded(data)) as tar:
+        while True:
+            entry = tar.next()
+            if entry is None:
+                break
+            # else it keeps all of them
+            tar.members.clear()  # type: ignore[attr-defined]
+            if _relative(entry.name):
+                yield _member(entry)
 
 
 def pkginfo(path: Path) -> Dict[str, List[str]]:
@@ -80,26 +88,85 @@ def pkginfo(path: Path) -> Dict[str, List[str]]:
         return _pkginfo(_control(file))
 
 
-def verify(path: Path, q1: str, data_sha256: Optional[str] = None) -> None:
+def verify(path: Path, q1: str, data_sha256: Optional[str] = None) -> str:
     """
-    Raise `SignatureError` unless a package is the one that is meant
+    The SHA-256 of a package's data; `SignatureError` unless it is the one that is meant
 
     q1: checksum of the index or lock, ``Q1`` and base64
     data_sha256: of the data, hexadecimal or as a lock has it, ``sha256-`` and base64
     """
     with _opened(path) as file, _refused(path):
-        control = _control(file)
-        found = base64.b64encode(hashlib.sha1(control.raw).digest()).decode()
-        if q1 != f"Q1{found}":
-            raise _bad(path, f"its checksum is Q1{found}, not {q1}")
-        said = _pkginfo(control).get("datahash", [])
-        file.seek(control.end)
-        digest = hashlib.sha256()
-        for chunk in iter(lambda: file.read(CHUNK), b""):
-            digest.update(chunk)
-    expected = said if data_sha256 is None else [*said, _hexadecimal(data_sha256)]
-    if not said or any(one != digest.hexdigest() for one in expected):
-        raise _bad(path, f"the SHA-256 of its data is {digest.hexdigest()}")
+        control = _checked_control(path, file, q1)
+        data = _Hashed(file)
+        while data.read(CHUNK):
+            pass
+        return _check_data(path, control, data, data_sha256)
+
+
+def unpack(path: Path, q1: str, data_sha256: Optional[str], stem: Path) -> str:
+    """
+    `verify` a package, and take it apart: ``<stem>.control.tar.gz`` is its control part
+    as it is, ``<stem>.data.tar`` its data unpacked. Of another package neither stays.
+    """
+    whole = Path(f"{stem}{CONTROL}"), Path(f"{stem}{DATA}")
+    try:
+        with _opened(path) as file, _refused(path), open(whole[1], "wb") as target:
+            control = _checked_control(path, file, q1)
+            whole[0].write_bytes(control.raw)
+            data = _Hashed(file)
+            _gunzip_to(data, target)
+            return _check_data(path, control, data, data_sha256)
+    except BaseException:
+        for one in whole:
+            one.unlink(missing_ok=True)
+        raise
+
+
+class _Hashed:
+    """A file, and the SHA-256 of what was read of it"""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.digest = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self.file.read(size)
+        self.digest.update(chunk)
+        return chunk
+
+
+def _gunzip_to(source: _Hashed, target: BinaryIO) -> None:
+    """Unpack gzip members, one behind another, to their end"""
+    unpacker, written = zlib.decompressobj(GZIP), 0
+    for chunk in iter(lambda: source.read(CHUNK), b""):
+        while chunk:
+            if unpacker.eof:
+                unpacker = zlib.decompressobj(GZIP)
+            written += target.write(unpacker.decompress(chunk))
+            chunk = unpacker.unused_data
+        if written > DATA_LIMIT:
+            raise ValueError(f"its data is larger than {DATA_LIMIT} bytes")
+    if not unpacker.eof:
+        raise EOFError("it ends too early")
+
+
+def _checked_control(path: Path, file: BinaryIO, q1: str) -> Control:
+    """The control part, the file then being at its data"""
+    control = _control(file)
+    found = base64.b64encode(hashlib.sha1(control.raw).digest()).decode()
+    if q1 != f"Q1{found}":
+        raise _bad(path, f"its checksum is Q1{found}, not {q1}")
+    file.seek(control.end)
+    return control
+
+
+def _check_data(
+    path: Path, control: Control, data: _Hashed, wanted: Optional[str]
+) -> str:
+    said, found = _pkginfo(control).get("datahash", []), data.digest.hexdigest()
+    expected = said if wanted is None else [*said, _hexadecimal(wanted)]
+    if not said or any(one != found for one in expected):
+        raise _bad(path, f"the SHA-256 of its data is {found}")
+    return found
 
 
 def _hexadecimal(checksum: str) -> str:
@@ -185,7 +252,7 @@ def _relative(name: str) -> str:
 class _Bounded:
     """A stream of which tarfile cannot ask for a gigabyte at once"""
 
-    def __init__(self, stream: gzip.GzipFile):
+    def __init__(self, stream: Any):
         self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
 
     def read(self, size: int) -> bytes:

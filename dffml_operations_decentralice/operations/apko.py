@@ -1,9 +1,8 @@
 """
-How apko is run: a lock of exact packages first, then a tree of what is locked
+How apko's own packages are run: exact packages first, then a tree of them
 
-apko believes what is in its cache and in its lock, and goes on without a repository
-which is missing: the cache is always private and empty, and a warning that a repository
-cannot be read is an error. Owners are not applied by apko; whoever calls has to.
+The program is ``go/tools/apko-tree``. To apko a missing repository is no error;
+here it is one.
 
 https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
 """
@@ -11,7 +10,7 @@ https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Type
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type
 
 import yaml
 
@@ -26,103 +25,72 @@ from ..errors import (
 )
 
 ARCH = "x86_64"
-CONFIG, LOCK = "apko.yaml", "apko.lock.json"
-LAYERS = {
-    "application/vnd.oci.image.layer.v1.tar+gzip": "-z",
-    "application/vnd.oci.image.layer.v1.tar": None,
-}
 
 
-async def lock(step: Step, config: Dict[str, Any], directory: Path) -> Dict[str, Any]:
+async def resolve(
+    step: Step, config: Dict[str, Any], directory: Path
+) -> List[Dict[str, Any]]:
     """
-    Resolve the packages of a configuration: apko's lock, which is also written to
-    ``apko.lock.json`` beside ``apko.yaml`` in ``directory``. Relative paths of the
-    configuration are relative to ``directory``.
+    The exact packages that a configuration asks for, in the order in which they are to
+    be installed: ``name``, ``version``, ``url``, ``checksum`` (of the control part, as
+    the signed index has it) and ``size`` in bytes. Relative paths are relative to
+    ``directory``.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / CONFIG).write_text(yaml.safe_dump(config, sort_keys=True))
-    argv = ["apko", "lock", CONFIG, "--arch", ARCH, "--output", LOCK]
-    said = await _run(step, directory, argv)
+    file = directory / "resolve.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=True))
+    answer, said = await _run(step, directory, ["apko-tree", "resolve", file.name])
     if unread(said):
         raise explain(said, step.log)
-    return json.loads((directory / LOCK).read_text())
+    return [json.loads(line) for line in answer.splitlines()]
 
 
-async def build(step: Step, directory: Path, root_out: Path) -> Path:
+async def install(
+    step: Step,
+    config: Dict[str, Any],
+    packages: List[Dict[str, Any]],
+    stems: List[str],
+    directory: Path,
+    root: Path,
+) -> None:
     """
-    Install what `lock` wrote to ``directory`` and unpack it to ``root_out``; the path
-    of the image's SBOM (SPDX JSON). No index is read, no server but those of packages
-    is asked.
+    Make the tree ``root`` of what `resolve` answered, with the owners that the packages
+    give. ``stems`` are the packages as `apk.unpack` left them, in their order; no index
+    is read, no server is asked.
     """
-    for name in ("out", "sbom"):  # which apko does not make
-        (directory / name).mkdir()
-    root_out.mkdir(parents=True)
-    await _run(step, directory, build_argv(is_local(directory / LOCK)))
-    layer, option = await step.thread(layer_of, directory / "out")
-    await step.run(*tar_argv(layer, option, root_out))
-    return directory / "sbom" / f"sbom-{ARCH}.spdx.json"
+    (directory / "install.yaml").write_text(yaml.safe_dump(config, sort_keys=True))
+    content = lock_file(packages, stems)
+    (directory / "install.lock.json").write_text(json.dumps(content))
+    argv = ["apko-tree", "install", "install.yaml", "install.lock.json", str(root)]
+    await _run(step, directory, argv)
 
 
-def build_argv(local: bool) -> List[str]:
-    """
-    apko's words for a build from a lock. Of an http repository the packages have to
-    be fetched, as the cache is empty; of a local one nothing may be asked of a server.
-    """
-    argv = ["apko", "build", CONFIG, "image:latest", "out/", "--arch", ARCH]
-    argv += ["--lockfile", LOCK, "--sbom-path", "sbom", "--vcs=false"]
-    return argv + ["--offline"] * local
+def lock_file(packages: List[Dict[str, Any]], stems: List[str]) -> Dict[str, Any]:
+    """A lock file of apko's, with what is read of it"""
+    locked = [
+        {
+            "name": one["name"],
+            "version": one["version"],
+            "architecture": ARCH,
+            "checksum": one["checksum"],
+            "url": stem,
+            "data": {"range": f"bytes=0-{one['size'] - 1}"},
+        }
+        for one, stem in zip(packages, stems)
+    ]
+    return {"version": "v1", "contents": {"packages": locked}}
 
 
-def tar_argv(layer: Path, option: Optional[str], root: Path) -> List[str]:
-    """
-    tar's words to unpack a layer with modes, owners and attributes, without apko's
-    device nodes: the kernel makes its own, and only root could make these
-    """
-    argv = ["tar", "-C", str(root), "--numeric-owner", "--xattrs"]
-    argv += ["--xattrs-include=*", "--anchored", "--exclude=dev/*", "-xp"]
-    argv += [option] if option else []
-    return [*argv, "-f", str(layer)]
-
-
-def is_local(lock_file: Path) -> bool:
-    """Whether each package of a lock is a file"""
-    content = json.loads(lock_file.read_text())
-    urls = [package["url"] for package in content["contents"]["packages"]]
-    return not any(url.startswith(("http://", "https://")) for url in urls)
-
-
-def layer_of(layout: Path) -> Any:
-    """
-    The one layer of the one image of an OCI layout, and tar's option to unpack it
-
-    https://github.com/opencontainers/image-spec/blob/main/image-layout.md
-    """
-    index = json.loads((layout / "index.json").read_text())
-    [image] = index["manifests"]
-    manifest = json.loads(_blob(layout, image).read_text())
-    [layer] = manifest["layers"]
-    return _blob(layout, layer), LAYERS[layer["mediaType"]]
-
-
-def _blob(layout: Path, descriptor: Dict[str, Any]) -> Path:
-    algorithm, _, digest = descriptor["digest"].partition(":")
-    return layout / "blobs" / algorithm / digest
-
-
-async def _run(step: Step, directory: Path, argv: List[str]) -> str:
-    """Run apko in ``directory`` with an empty cache; what it said"""
-    cache = directory / "cache"
-    cache.mkdir(exist_ok=True)
-    env = {"XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache)}
+async def _run(step: Step, directory: Path, argv: List[str]) -> Tuple[str, str]:
+    """Run apko-tree in ``directory``; its answer, and what else it said"""
     said_before = step.log.stat().st_size
     try:
-        await step.run(*argv, cwd=directory, env=env)
+        answer = await step.run(*argv, cwd=directory)
     except CommandFailed as error:
         said = log_from(step.log, said_before)
         if "Error: " not in said:  # a signal, a time limit
             raise
         raise explain(said, step.log) from error
-    return log_from(step.log, said_before)
+    return answer, log_from(step.log, said_before)
 
 
 def log_from(log: Path, offset: int) -> str:

@@ -47,7 +47,8 @@ class BootSettings:
 @operation(
     result="boot-report",
     tools=(QEMU, "qemu-img"),
-    files=("../guest", "../schemas"),
+    files=("../guest", "../schemas/boot-report.schema.json"),
+    repeatable=False,
 )
 async def boot_verify(step: Step[BootSettings], disk: DiskImage) -> BootReport:
     """

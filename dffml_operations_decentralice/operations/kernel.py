@@ -28,6 +28,7 @@ from ..types import (
 )
 from . import lock as lock_file
 from . import repository as repositories
+from .tree import clamp_times
 
 LINUX = "https://dl.fedoraproject.org/pub/fedora/linux"
 METALINK = "https://mirrors.fedoraproject.org/metalink"
@@ -249,13 +250,16 @@ async def fetch(step: Step, repository: str, lock: str, into_image: bool) -> Non
     step.out.mkdir()
     step.say(f"{len(mine)} packages, {sum(one['size'] for one in mine) / 1e6:.0f} MB")
     await fetch_all(
-        Download(
-            source=f"{bases[one['repository']]}/{one['location']}",
-            target=step.out / f"{one['nevra']}.rpm",
-            sha256=one["sha256"],
-            size=one["size"],
-        )
-        for one in mine
+        (
+            Download(
+                source=f"{bases[one['repository']]}/{one['location']}",
+                target=step.out / f"{one['nevra']}.rpm",
+                sha256=one["sha256"],
+                size=one["size"],
+            )
+            for one in mine
+        ),
+        parts=step.cache(f"downloads/{step.name}"),
     )
     await check_signatures(step, repositories.keys(repository))
 
@@ -356,6 +360,7 @@ async def depmod(
     await step.run("depmod", "--basedir", base, release)
     (base / "lib" / "modules").rename(step.out / "modules")
     check_modules(step.out / "modules" / release, step.log)
+    await step.thread(clamp_times, step.out, step.epoch)
     return KernelModules(str(step.out))
 
 
@@ -446,7 +451,9 @@ async def dracut_initrd(
         *dracut_argv(release, drivers, step.settings.omit, step.settings.compress),
         ro_bind={f"{modules}/modules": "/usr/lib/modules"},
         bind={target: "/run/out"},
-        env={"HOME": "/tmp"},
+        # Only root can make device nodes, and others' initrd shall be the same: the
+        # kernel brings /dev/console, systemd mounts /dev before anything needs it
+        env={"HOME": "/tmp", "DRACUT_NO_MKNOD": "1"},
     )
     check_dracut(step.log)
     (target / "initrd.img").rename(step.out)

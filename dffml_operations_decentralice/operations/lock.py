@@ -3,7 +3,7 @@
 
 ::
 
-    {"version": 1, "userspace": {...}, "kernel": {...}}
+    {"version": 2, "userspace": {...}, "kernel": {...}}
 
 Each part holds the ``request`` that it answers: a lock of other packages, repositories
 or keys is refused rather than used. Without a lock the repositories are asked, and what
@@ -18,7 +18,7 @@ from typing import Any, Dict, Optional
 from ..engine.operation import UPDATE
 from ..errors import UserError
 
-VERSION = 1
+VERSION = 2
 ANEW = "`build -update` asks the repositories anew and writes another lock"
 
 

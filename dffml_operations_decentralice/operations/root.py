@@ -1,13 +1,16 @@
 """
 The root tree: both worlds and the service put together, and what their packages'
 scripts and a first boot would do, done by the tree's own programs
+
+Its /usr is shared with the artefacts that it comes from, by hard links: no file there
+is written to, but replaced, and the programs see it read-only. The rest is a copy.
 """
 
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 from ..engine import Step, operation, setting, settings
 from ..errors import UserError
@@ -21,8 +24,11 @@ from ..types import (
 )
 from . import repository as repositories
 from .kernel import kernel_release
+from .tree import clamp_times, replace_text
 
-APK_DATABASE = "usr/lib/apk/db/installed"
+USR = "usr"
+APK_DATABASE = f"{USR}/lib/apk/db/installed"
+MODULES, FIRMWARE = f"{USR}/lib/modules", f"{USR}/lib/firmware"
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SSH_KEY = re.compile(r"(ssh|ecdsa|sk)-\S+ [A-Za-z0-9+/]+=*( .*)?")
 PASSWORD_HASH = re.compile(r"\$(y|gy|7|2b|6|5)\$[./A-Za-z0-9$=,+-]+")
@@ -148,13 +154,14 @@ async def compose_root(
     check_settings(step.settings)
     root = step.out
     root.mkdir()
-    await step.run("cp", "-a", "--reflink=auto", f"{userspace}/.", root)
+    for argv in copy_argvs(Path(userspace), root):
+        await step.run(*argv)
     await step.thread(merge, Path(service, "root"), root)
     await step.thread(add_kernel, Path(modules), root)
     await step.thread(add_files, step.files / "root", root)
     if step.settings.files:
         await step.thread(add_files, Path(step.settings.files), root)
-    shutil.copyfile(release, root / "usr/lib/os-release")
+    replace_text(root / "usr/lib/os-release", Path(release).read_text())
     await step.thread(configure, root, step.settings)
     await finish(step, root)
     await step.thread(set_accounts, root, step.settings)
@@ -191,6 +198,23 @@ def check_settings(want: RootSettings) -> None:
         )
 
 
+def copy_argvs(source: Path, root: Path) -> List[List[str]]:
+    """cp's words: /usr as links, all else as copies"""
+    rest = sorted(str(path) for path in source.iterdir() if path.name != USR)
+    copies = ["cp", "--archive", "--reflink=auto", *rest, str(root)]
+    return [copies, ["cp", "--archive", "--link", str(source / USR), str(root)]]
+
+
+def take(source: Path, inside: Path, root: Path) -> None:
+    """A file of an artefact at its place in the root: a link below /usr, else a copy"""
+    target = inside_root(root, inside)
+    if target.relative_to(root).parts[0] == USR and not source.is_symlink():
+        os.link(source, target)
+        return
+    shutil.copy2(source, target, follow_symlinks=False)
+    copy_owner(source, target)
+
+
 def merge(source: Path, root: Path) -> None:
     """Add a tree of packages; a file that is there already is a conflict"""
     for directory, names, files in os.walk(source):
@@ -213,13 +237,11 @@ def merge(source: Path, root: Path) -> None:
 def _merge_file(source: Path, inside: Path, root: Path) -> None:
     target = inside_root(root, inside)
     if str(inside) == APK_DATABASE:
-        with open(target, "a") as database:
-            database.write(source.read_text())
+        replace_text(target, target.read_text() + source.read_text())
         return
     if os.path.lexists(target):
         raise conflict(inside)
-    shutil.copy2(source, target, follow_symlinks=False)
-    copy_owner(source, target)
+    take(source, inside, root)
 
 
 def conflict(inside: Path) -> UserError:
@@ -237,17 +259,29 @@ def copy_owner(source: Path, target: Path) -> None:
         target.chmod(info.st_mode & 0o7777)
 
 
-def add_kernel(modules: Path, root: Path) -> None:
+def add_kernel(kernel: Path, root: Path) -> None:
     """Fedora's part: modules and firmware"""
-    release = kernel_release(str(modules))
+    release = kernel_release(str(kernel))
     leave = shutil.ignore_patterns(*NOT_IN_ROOT, "build", "source")
-    target = root / "usr/lib/modules" / release
-    shutil.copytree(modules / "modules" / release, target, symlinks=True, ignore=leave)
-    firmware = modules / "firmware"
-    if any(firmware.iterdir()):
-        shutil.copytree(
-            firmware, root / "usr/lib/firmware", symlinks=True, dirs_exist_ok=True
-        )
+    add_tree(kernel / "modules" / release, Path(MODULES, release), root, leave)
+    if any((kernel / "firmware").iterdir()):
+        add_tree(kernel / "firmware", Path(FIRMWARE), root)
+
+
+def add_tree(source: Path, inside: Path, root: Path, leave=None) -> None:
+    """Add an artefact's directory to what may be there already"""
+
+    def place(_source: str, target: str) -> None:
+        take(Path(_source), Path(target).relative_to(root), root)
+
+    shutil.copytree(
+        source,
+        root / inside,
+        symlinks=True,
+        ignore=leave,
+        copy_function=place,
+        dirs_exist_ok=True,
+    )
 
 
 def add_files(source: Path, root: Path) -> None:
@@ -297,12 +331,8 @@ def configure(root: Path, want: RootSettings) -> None:
         "usr/lib/systemd/system-preset/01-settings.preset": preset(want),
     }
     for name, text in texts.items():
-        path = root / name
-        if path.is_symlink():
-            path.unlink()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o444 if name == "etc/machine-id" else 0o644)
+        mode = 0o444 if name == "etc/machine-id" else 0o644
+        replace_text(root / name, text, mode)
     links = {
         "etc/resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
         "etc/os-release": "../usr/lib/os-release",
@@ -337,19 +367,26 @@ FINISH = [
     ["systemd-tmpfiles", "--create", "--remove", "--boot"]
     + [f"--exclude-prefix=/{one}" for one in ("dev", "proc", "sys", "run", "tmp")],
     ["ldconfig", "-X"],
-    ["systemd-hwdb", "--usr", "update"],
     ["journalctl", "--update-catalog"],
     ["systemctl", "preset-all"],
 ]
 TMPFILES_OK = (0, 73)  # 73: some line could not be applied, as of a file that is gone
 
 
-async def finish(step: Step, root: Path) -> None:
+async def finish(step: Step[RootSettings], root: Path) -> None:
     """What packages' scripts and a first boot would do, by the tree's own programs"""
-    env = {"SYSTEMD_IN_CHROOT": "1", "SYSTEMD_OFFLINE": "1"}
+    options: Dict[str, Any] = {
+        "writable": True,
+        "env": {"SYSTEMD_IN_CHROOT": "1", "SYSTEMD_OFFLINE": "1"},
+        "ro_bind": {root / USR: f"/{USR}"},
+    }
     for argv in FINISH:
         ok = TMPFILES_OK if argv[0] == "systemd-tmpfiles" else (0,)
-        await step.run_in(str(root), *argv, writable=True, env=env, ok=ok)
+        await step.run_in(str(root), *argv, ok=ok, **options)
+    # The userspace's own are compiled where that is installed
+    given = step.settings.files
+    if given and any(Path(given).rglob("*.hwdb")):
+        await step.run_in(str(root), "systemd-hwdb", "update", **options)
 
 
 def set_accounts(root: Path, want: RootSettings) -> None:
@@ -383,8 +420,4 @@ def tidy(root: Path, epoch: int) -> None:
     shutil.rmtree(waiting, ignore_errors=True)  # enabled by Also=, presets or not
     for name in ("etc/.updated", "var/.updated"):
         (root / name).write_text("")
-    for directory, names, files in os.walk(root, topdown=False):
-        for name in [*names, *files]:
-            path = os.path.join(directory, name)
-            os.utime(path, (epoch, epoch), follow_symlinks=False)
-    os.utime(root, (epoch, epoch))
+    clamp_times(root, epoch)

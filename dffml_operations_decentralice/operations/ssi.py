@@ -29,6 +29,7 @@ from ..errors import (
 )
 from ..types import SsiServicePackage, SsiServiceProgram, SsiServiceTree
 from . import apk, apko
+from .tree import clamp_times
 
 NAME = "ssi-service"
 MODULE = "github.com/tbd54566975/ssi-service"
@@ -91,9 +92,19 @@ async def build_ssi_service(step: Step[SsiServiceSettings]) -> SsiServiceProgram
     return SsiServiceProgram(str(step.out))
 
 
+@settings
+class SsiPackageSettings:
+    key: str = setting(
+        "RSA private key that signs the package, a PEM file; empty: one that the store "
+        "makes. With the same key, two stores make the same package",
+        default="",
+        file=True,
+    )
+
+
 @operation(tools=("nfpm --version", "melange", "openssl"), files=("ssi_service",))
 async def package_ssi_service(
-    step: Step, program: SsiServiceProgram
+    step: Step[SsiPackageSettings], program: SsiServiceProgram
 ) -> SsiServicePackage:
     """
     Package the service: a signed repository of one .apk, with ``repository.json``
@@ -103,7 +114,7 @@ async def package_ssi_service(
     """
     info = json.loads(Path(program, "modules.json").read_text())
     version = module_version(info)
-    key = await factory_key(step)
+    key = await factory_key(step, step.settings.key)
     sbom = step.work / "sbom.json"
     sbom.write_text(pretty(spdx(info, version, step.epoch)))
     contents = package_contents(step.files / "ssi_service", step.epoch)
@@ -125,26 +136,25 @@ async def package_ssi_service(
     return SsiServicePackage(str(step.out))
 
 
-@operation(tools=("apko", "tar"))
+@operation(tools=("apko-tree",))
 async def install_ssi_service(step: Step, package: SsiServicePackage) -> SsiServiceTree:
     """
     Install the package with apko: ``root/`` has its files and, as
     ``usr/lib/apk/db/installed``, its paragraph of apk's database; ``apk.json`` says
     which package that is
     """
-    directory, root = step.work / "apko", step.out / "root"
-    directory.mkdir()
-    (directory / "repository").symlink_to(package)
-    locked = await apko.lock(step, APKO, directory)
-    [entry] = locked["contents"]["packages"]
-    file = directory / entry["url"]
-    checksums = entry["checksum"], entry["data"]["checksum"]
-    await step.thread(apk.verify, file, *checksums)
-    await apko.build(step, directory, root)
-    own = await step.thread(paths_of, file)
+    root = step.out / "root"
+    step.out.mkdir()
+    (step.work / "repository").symlink_to(package)
+    [entry] = await apko.resolve(step, APKO, step.work)
+    file, stem = step.work / entry["url"], step.work / NAME
+    data = await step.thread(apk.unpack, file, entry["checksum"], None, stem)
+    await apko.install(step, APKO, [entry], [NAME], step.work, root)
+    own = await step.thread(paths_of, step.work / f"{NAME}{apk.DATA}")
     await step.thread(prune, root, own | {DATABASE})
+    await step.thread(clamp_times, root, step.epoch)
     told = {name: entry[name] for name in ("name", "version", "checksum")}
-    told["data"] = entry["data"]["checksum"]
+    told["data"] = data
     (step.out / "apk.json").write_text(pretty(told))
     return SsiServiceTree(str(step.out))
 
@@ -274,8 +284,13 @@ def module_version(info: Dict[str, Any]) -> str:
     )
 
 
-async def factory_key(step: Step) -> Path:
-    """The private key of the store's own packages, made once and kept out of results"""
+async def factory_key(step: Step, given: str = "") -> Path:
+    """
+    The private key of the store's own packages: given, or made once, and kept out of
+    results
+    """
+    if given:
+        return await given_key(step, Path(given))
     folder = step.cache("factory-keys")
     folder.chmod(0o700)
     key, new = folder / KEY, step.work / KEY
@@ -284,6 +299,20 @@ async def factory_key(step: Step) -> Path:
         new.chmod(0o600)
         with contextlib.suppress(FileExistsError):  # the first of two builds wins
             os.link(new, key)
+    return key
+
+
+async def given_key(step: Step, given: Path) -> Path:
+    """A copy of a key in the form that melange reads; `UserError` if it is none"""
+    key = step.work / KEY
+    try:
+        await step.run("openssl", "rsa", "-in", given, "-traditional", "-out", key)
+    except CommandFailed as error:
+        raise UserError(
+            f"{given} is no RSA key that can be used: {error.cause}",
+            remedy="a PEM file without a passphrase: setting `key`",
+            log=error.log,
+        ) from error
     return key
 
 
@@ -396,9 +425,10 @@ def purl(path: str, version: str) -> str:
     return f"pkg:golang/{quote(path.lower())}@{quote(version, safe='')}"
 
 
-def paths_of(file: Path) -> Set[str]:
-    """What a package installs"""
-    return {member.path for member in apk.members(file)}
+def paths_of(data: Path) -> Set[str]:
+    """What a package's unpacked data installs"""
+    with open(data, "rb") as file:
+        return {member.path for member in apk.entries(file)}
 
 
 def prune(root: Path, keep: Set[str]) -> None:

@@ -1,19 +1,18 @@
 """
-Userspace from Wolfi: solved and installed by apko, fetched and verified by us
+Userspace from Wolfi: solved and installed by apko's packages, fetched and verified here
 
-apko believes its cache and forgets owners. So each package is fetched here and checked
-against the lock, apko installs with an empty cache from those files alone, and the
-owners are set from what the packages say.
+The chain of trust: the pinned key signs the index, that has each package's checksum,
+and the lock has this and the SHA-256 of the whole file.
 """
 
 import json
 import os
+import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NamedTuple
-
-import yaml
+from typing import Any, Dict, List
 
 from ..engine import Step, operation, setting, settings
+from ..engine.digest import sha256
 from ..engine.download import Download, fetch_all
 from ..errors import UserError
 from ..types import (
@@ -26,22 +25,12 @@ from ..types import (
 from . import apk, apko
 from . import lock as lock_file
 from . import repository as repositories
+from .tree import clamp_times
 
 WOLFI = "https://packages.wolfi.dev/os"
 KEY = "wolfi-signing.rsa.pub"
 SETS = ("image", "tools")
-OWNERS = "owners.json"
-
-
-class Owned(NamedTuple):
-    """A file or directory of a package that is not root's, or setuid, setgid, sticky"""
-
-    path: str
-    user: str
-    group: str
-    uid: int
-    gid: int
-    mode: int
+CACHE = "userspace-packages"  # what the lock has fetched, and is to be unpacked
 
 
 @settings
@@ -96,7 +85,7 @@ class UserspaceLockSettings:
     lock: str = setting("Lock file, used if there", default="os.lock.json", file=True)
 
 
-@operation(tools=("apko",), volatile=True)
+@operation(tools=("apko-tree",), volatile=True)
 async def lock_userspace(
     step: Step[UserspaceLockSettings], repository: UserspaceRepository
 ) -> UserspaceLock:
@@ -111,11 +100,11 @@ async def lock_userspace(
     found = lock_file.locked(wanted.lock, "userspace", request)
     if found is None:
         found = {"request": request}
+        (step.work / "repository").symlink_to(repository)
         for name in SETS:
-            directory = step.work / name
-            directory.mkdir()
-            config = configuration(directory, repository, request[name])
-            found[name] = await apko.lock(step, config, directory)
+            config = configuration(repository, request[name])
+            found[name] = await apko.resolve(step, config, step.work)
+        await seal(step, repository, found)
         if lock_file.set_aside(wanted.lock):
             step.unpinned()
     check_lock(found)
@@ -123,17 +112,43 @@ async def lock_userspace(
     return UserspaceLock(str(step.out))
 
 
-def configuration(
-    directory: Path, repository: str, packages: List[str]
-) -> Dict[str, Any]:
+async def seal(step: Step, repository: str, lock: Dict[str, Any]) -> None:
     """
-    apko's configuration. Its text is part of apko's lock, so what depends on this
-    machine is behind links in the working directory.
+    Give each package of a lock its SHA-256, once it is what the index says. What comes
+    from a server is kept for `fetch_userspace`.
+    """
+    cache = step.cache(CACHE)
+    packages = [one for name in SETS for one in lock[name]]
+    sources = {stem(one): address(repository, one["url"]) for one in packages}
+    remote = {name: url for name, url in sources.items() if "://" in url}
+    sizes = {stem(one): one["size"] for one in packages}
+    await fetch_all(
+        (
+            Download(url, cache / f"{name}.apk", size=sizes[name])
+            for name, url in sorted(remote.items())
+        ),
+        parts=step.cache(f"downloads/{step.name}"),
+    )
+    digests: Dict[str, str] = {}
+    for one in packages:
+        name = stem(one)
+        if name not in digests:
+            file = cache / f"{name}.apk" if name in remote else Path(sources[name])
+            await step.thread(apk.verify, file, one["checksum"])
+            digests[name] = await step.thread(sha256, file)
+            if name in remote:
+                os.replace(file, cache / digests[name])
+        one["sha256"] = digests[name]
+
+
+def configuration(repository: str, packages: List[str]) -> Dict[str, Any]:
+    """
+    apko's configuration, which is also in the image: what depends on this machine is
+    behind a link ``repository`` in the working directory.
 
     https://github.com/chainguard-dev/apko/blob/main/docs/apko_file.md
     """
     keys = repositories.keys(repository)
-    (directory / "repository").symlink_to(repository)
     addresses = repositories.read(repository)["repositories"]
     return {
         "contents": {
@@ -150,20 +165,17 @@ def configuration(
     }
 
 
-def packages_of(lock: Dict[str, Any], name: str) -> List[Dict[str, Any]]:
-    """The packages of a set in a lock: ``name``, ``version``, ``url``, ``checksum``…"""
-    return lock[name]["contents"]["packages"]
+FIELDS = {"name": str, "version": str, "url": str, "checksum": str, "size": int}
 
 
 def check_lock(lock: Dict[str, Any]) -> None:
     """Refuse a lock that does not say exactly what each package is"""
     for name in SETS:
         try:
-            packages = packages_of(lock, name)
-            for one in packages:
-                file_name(one)
-                texts = [one["url"], one["checksum"], one["data"]["checksum"]]
-                if not all(isinstance(text, str) for text in texts):
+            for one in lock[name]:
+                stem(one)
+                whole = all(isinstance(one[key], kind) for key, kind in FIELDS.items())
+                if not whole or not re.fullmatch(r"[0-9a-f]{64}", one["sha256"]):
                     raise TypeError
         except (KeyError, TypeError) as error:
             raise UserError(
@@ -171,9 +183,9 @@ def check_lock(lock: Dict[str, Any]) -> None:
             ) from error
 
 
-def file_name(package: Dict[str, Any]) -> str:
-    """The name of a locked package's file; refuses one that is no plain name"""
-    name = f"{package['name']}-{package['version']}.apk"
+def stem(package: Dict[str, Any]) -> str:
+    """What a locked package's files are named by; refuses what is no plain name"""
+    name = f"{package['name']}-{package['version']}"
     if "/" in name or name.startswith("."):
         raise UserError(f"the lock names a package {name!r}", remedy=lock_file.ANEW)
     return name
@@ -190,62 +202,66 @@ async def fetch_userspace(
     step: Step, repository: UserspaceRepository, lock: UserspaceLock
 ) -> UserspacePackages:
     """
-    Every locked package, each checked against the hashes in the lock; ``owners.json``
-    has the members whose owner or mode apko loses
+    Every locked package, each checked against the hashes in the lock, and taken apart
+    as `apk.unpack` does
     """
     content = json.loads(Path(lock).read_text())
-    wanted = {
-        file_name(one): one for name in SETS for one in packages_of(content, name)
-    }
+    wanted = {stem(one): one for name in SETS for one in content[name]}
     step.out.mkdir()
-    step.say(f"{len(wanted)} packages")
+    size = sum(one["size"] for one in wanted.values())
+    step.say(f"{len(wanted)} packages, {size / 1e6:.0f} MB")
+    cache = step.cache(CACHE)
     await fetch_all(
-        Download(
-            source=address(repository, one["url"]),
-            target=step.out / name,
-        )
-        for name, one in sorted(wanted.items())
+        (
+            Download(
+                source=kept(cache, one["sha256"]) or address(repository, one["url"]),
+                target=step.work / f"{name}.apk",
+                sha256=one["sha256"],
+                size=one["size"],
+            )
+            for name, one in sorted(wanted.items())
+        ),
+        parts=step.cache(f"downloads/{step.name}"),
     )
-    owners = await step.thread(examine, step.out, wanted)
-    (step.out / OWNERS).write_text(json.dumps(owners, indent=1, sort_keys=True))
+    await step.thread(unpack_all, step.work, wanted, step.out)
+    for one in wanted.values():
+        (cache / one["sha256"]).unlink(missing_ok=True)
     return UserspacePackages(str(step.out))
 
 
-def examine(folder: Path, wanted: Dict[str, Dict[str, Any]]) -> Dict[str, List[Owned]]:
-    """
-    Check each file against the lock; of each the members whose owner or mode apko
-    loses, since this is the only time that all of it is read
-    """
-    found = {}
+def kept(cache: Path, digest: str) -> str:
+    """The file that `lock_userspace` has left, if it is as it was"""
+    file = cache / digest
+    return str(file) if file.exists() and sha256(file) == digest else ""
+
+
+def unpack_all(folder: Path, wanted: Dict[str, Dict[str, Any]], out: Path) -> None:
+    """Verify and unpack the packages of a folder, which is emptied"""
     for name, one in sorted(wanted.items()):
-        apk.verify(folder / name, one["checksum"], one["data"]["checksum"])
-        found[name] = [
-            Owned(one.path, one.uname, one.gname, one.uid, one.gid, one.mode & 0o7777)
-            for one in apk.members(folder / name)
-            if is_special(one)
-        ]
-    return {name: owned for name, owned in found.items() if owned}
+        file = folder / f"{name}.apk"
+        apk.unpack(file, one["checksum"], None, out / name)
+        file.unlink()
 
 
-def is_special(member: apk.Member) -> bool:
-    """Whether apko would not install it as it is: not root's, or with a special bit"""
-    foreign = {member.uname, member.gname} - {"root", ""} or member.uid or member.gid
-    return bool(foreign or (member.mode & 0o7000 and member.type in ("file", "dir")))
-
-
-@operation(tools=("apko", "tar"))
+@operation(tools=("apko-tree",))
 async def install_userspace(
     step: Step,
     repository: UserspaceRepository,
     lock: UserspaceLock,
     packages: UserspacePackages,
 ) -> UserspaceTree:
-    """The image's userspace, as installed: owners as the packages have them"""
+    """The image's userspace, as installed, and its database of hardware"""
     await install(step, repository, lock, packages, "image")
+    # Large, and the same whatever the settings are
+    if (step.out / "usr/bin/systemd-hwdb").exists():
+        await step.run_in(
+            str(step.out), *("systemd-hwdb", "--usr", "update"), writable=True
+        )
+    await step.thread(clamp_times, step.out, step.epoch)
     return UserspaceTree(str(step.out))
 
 
-@operation(tools=("apko", "tar"))
+@operation(tools=("apko-tree",))
 async def install_tools(
     step: Step,
     repository: UserspaceRepository,
@@ -267,56 +283,9 @@ def link_host_free(root: Path) -> None:
 async def install(step: Step, repository, lock, packages, name: str) -> None:
     """Install one set of a lock from the fetched files alone"""
     content = json.loads(Path(lock).read_text())
-    directory = step.work / name
-    directory.mkdir()
-    (directory / "packages").symlink_to(packages)
-    config = configuration(directory, repository, content["request"][name])
-    mine = packages_of(content, name)
-    for one in mine:
-        one["url"] = f"packages/{file_name(one)}"
-    (directory / apko.CONFIG).write_text(yaml.safe_dump(config, sort_keys=True))
-    (directory / apko.LOCK).write_text(json.dumps(content[name]))
-    await apko.build(step, directory, step.out)
-    owners = json.loads(Path(packages, OWNERS).read_text())
-    owned = [
-        Owned(*fields) for one in mine for fields in owners.get(file_name(one), [])
-    ]
-    changed = await step.thread(set_owners, step.out, owned)
-    step.say(f"{len(mine)} packages, owners or modes of {changed} files set")
-
-
-def accounts(root: Path, file: str) -> Dict[str, int]:
-    """Names and numbers of passwd or group"""
-    lines = (root / "etc" / file).read_text().splitlines()
-    fields = [line.split(":") for line in lines if line.count(":") >= 3]
-    return {one[0]: int(one[2]) for one in fields if one[2].isdigit()}
-
-
-def set_owners(root: Path, owned: Iterable[Owned]) -> int:
-    """
-    Give owners and modes as the packages' archives have them; the number of files
-    changed. Names count before numbers, which packagers may leave at 0.
-    """
-    users, groups = accounts(root, "passwd"), accounts(root, "group")
-    changed = 0
-    for one in owned:
-        uid, gid = users.get(one.user, one.uid), groups.get(one.group, one.gid)
-        target = root / one.path
-        if not os.path.lexists(target):
-            continue
-        if not is_inside(root, target):
-            raise UserError(
-                f"a package's path leads out of the tree: {one.path}",
-                remedy="do not use this package",
-            )
-        os.chown(target, uid, gid, follow_symlinks=False)
-        if not target.is_symlink():
-            target.chmod(one.mode)  # after chown, which drops setuid and setgid
-        changed += 1
-    return changed
-
-
-def is_inside(root: Path, target: Path) -> bool:
-    """Whether a path stays in a tree, its directories' links followed"""
-    parent = target.parent.resolve()
-    return parent == root.resolve() or root.resolve() in parent.parents
+    for link, target in (("packages", packages), ("repository", repository)):
+        (step.work / link).symlink_to(target)
+    config = configuration(repository, content["request"][name])
+    stems = [f"packages/{stem(one)}" for one in content[name]]
+    await apko.install(step, config, content[name], stems, step.work, step.out)
+    step.say(f"{len(stems)} packages")

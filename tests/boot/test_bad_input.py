@@ -77,7 +77,7 @@ def lock_of(image):
         ),
         (lambda lock: lock["userspace"]["request"]["image"].append("x"), 2, "image"),
         (
-            lambda lock: lock["userspace"]["image"]["contents"]["packages"][0].update(
+            lambda lock: lock["userspace"]["image"][0].update(
                 checksum="Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA="
             ),
             5,

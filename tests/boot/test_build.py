@@ -2,14 +2,33 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
+from dffml_operations_decentralice import schemas
+
+ROOT = Path(__file__).parents[2]
 BUILD = [sys.executable, "-m", "dffml", "service", "decentralice", "build"]
+EVENTS = jsonschema.Draft202012Validator(schemas.schema("progress"))
+# In a network namespace of its own, where even the loopback is down
+ALONE = ["unshare", "--net", "--"]
+if os.geteuid() != 0:
+    ALONE = ["unshare", "--user", "--map-root-user", "--map-auto", *ALONE[1:]]
+CHANGED = """
+import json, sys
+from pathlib import Path
+from tests.benchmarks.runner import run
+
+costs = run(Path(sys.argv[1]), ["mirror"], {"compose_root": {"hostname": "alone"}})
+print(json.dumps([cost.operation for cost in costs if cost.ran]))
+"""
 
 
 def overlay(path, settings):
@@ -37,14 +56,13 @@ class Events:
         )
 
     def until(self, event, operation):
-        """Read on until an event; fails if the build ends before"""
+        """Read on until an event, and return it; fails if the build ends before"""
         for line in self.process.stderr:
-            if not line.startswith("{"):
-                continue
             found = json.loads(line)
-            self.seen.append((found["event"], found["operation"]))
+            EVENTS.validate(found)
+            self.seen.append((found["event"], found.get("operation")))
             if self.seen[-1] == (event, operation):
-                return
+                return found
         pytest.fail(f"no {event} of {operation}: {self.seen}")
 
     def end(self, number):
@@ -80,11 +98,72 @@ def test_with_nothing_to_do_nothing_is_done(image, tmp_path):
             check=True,
         )
         assert json.loads(done.stdout)["verdict"] == "boots"
-        lines = [line for line in done.stderr.splitlines() if line.startswith("{")]
-        events = [json.loads(line) for line in lines]
+        events = [json.loads(line) for line in done.stderr.splitlines()]
+        for event in events:
+            EVENTS.validate(event)
         ran = {one["operation"] for one in events if one["event"] == "start"}
     assert ran <= {"publish_result", "lock_userspace", "lock_kernel_rpms"}
+    assert events[-1]["event"] == "result" and events[-1]["ran"] == len(ran)
     assert (tmp_path / "result/disk.qcow2").resolve() == image.disk
+
+
+def test_without_a_network_there_is_none():
+    """The control of the two tests below"""
+    done = subprocess.run([*ALONE, "cat", "/proc/net/dev"], stdout=-1, check=True)
+    names = [line.split(b":")[0] for line in done.stdout.splitlines() if b":" in line]
+    assert [name.strip() for name in names] == [b"lo"]
+    ping = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
+    done = subprocess.run([*ALONE, sys.executable, "-c", ping], stderr=-1, text=True)
+    assert "Network is unreachable" in done.stderr
+
+
+def test_a_warm_store_and_a_full_lock_need_no_network(image, tmp_path):
+    shutil.copy(image.log.parent / "os.lock.json", tmp_path)
+    done = subprocess.run(
+        [*ALONE, *BUILD, "-overlays", "mirror"],
+        cwd=tmp_path,
+        env=environment(image.store),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "boots"
+    assert (tmp_path / "result/disk.qcow2").resolve() == image.disk
+
+
+def test_a_changed_setting_needs_no_network(image, copy):
+    """Up to another disk"""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*ALONE, sys.executable, "-c", CHANGED, copy],
+        cwd=image.log.parent,
+        env={**environment(copy), "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    ran = json.loads(done.stdout)
+    assert ran[-1] == "write_disk" and {"compose_root", "format_root"} <= set(ran)
+    assert not {one for one in ran if one.startswith(("fetch_", "install_"))}
+
+
+def test_a_program_finds_what_failed(image, copy, tmp_path):
+    """A step of the real flow: which one, why, and where it says more"""
+    long = overlay(tmp_path / "o.yaml", {"build_uki": {"cmdline": ["x" * 3000]}})
+    events = Events(copy, tmp_path, long)
+    failed = events.until("failed", "build_uki")
+    assert failed["kind"] == "user" and "command line" in failed["cause"]
+    assert ("start", "build_uki") in events.seen
+    assert Path(failed["log"]).parent == copy / "logs"
+    assert failed["cause"] in Path(failed["log"]).read_text()
+    result = events.until("result", None)
+    assert result["exit_code"] == failed["exit_code"] == events.process.wait() == 2
+    # Each step that began has ended, this way or another
+    ends = {"end", "failed", "cancelled"}
+    began = sorted(name for event, name in events.seen if event == "start")
+    assert began == sorted(name for event, name in events.seen if event in ends)
 
 
 def test_a_killed_build_goes_on_where_it_stopped(image, copy, tmp_path):

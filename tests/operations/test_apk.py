@@ -50,11 +50,14 @@ DATA = tar(
 )
 
 
-def package(path, data=DATA, signed=True, packed=None, datahash=None, more=""):
+def package(
+    path, data=DATA, signed=True, packed=None, datahash=None, more="", name="x"
+):
     """An .apk with ``data``, or of ready bytes; returns its Q1 and its data's hash"""
     packed = gzip.compress(data, mtime=0) if packed is None else packed
     digest = datahash or hashlib.sha256(packed).hexdigest()
-    text = f"# made for a test\npkgname = x\npkgver = 1-r0\n{more}datahash = {digest}\n"
+    text = f"# made for a test\npkgname = {name}\npkgver = 1-r0\n{more}"
+    text += f"datahash = {digest}\n"
     control = member(".PKGINFO", text.encode())
     signature = member(".SIGN.RSA256.test.rsa.pub", b"s" * 512) if signed else b""
     path.write_bytes(signature + control + packed)
@@ -109,6 +112,39 @@ def test_verify_accepts(tmp_path):
     as_in_lock = "sha256-" + base64.b64encode(bytes.fromhex(digest)).decode()
     for checksum in (None, digest, digest.upper(), as_in_lock):
         apk.verify(file, q1, checksum)
+
+
+def test_unpack(tmp_path):
+    file, stem = tmp_path / "x.apk", tmp_path / "parts/x-1"
+    stem.parent.mkdir()
+    half = len(DATA) // 2
+    for packed in (None, gzip.compress(DATA[:half]) + gzip.compress(DATA[half:])):
+        q1, digest = package(file, packed=packed)
+        apk.unpack(file, q1, digest, stem)
+        control = Path(f"{stem}{apk.CONTROL}").read_bytes()
+        assert q1 == "Q1" + base64.b64encode(hashlib.sha1(control).digest()).decode()
+        assert Path(f"{stem}{apk.DATA}").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("spoil", ["q1", "digest", "cut", "tail"])
+def test_unpack_leaves_nothing_of_another_package(tmp_path, spoil):
+    file, folder = tmp_path / "x.apk", tmp_path / "parts"
+    folder.mkdir()
+    q1, digest = package(file)
+    content = file.read_bytes()
+    given = {"q1": q1, "digest": digest, spoil: "Q1" + "0" * 64}
+    file.write_bytes({"cut": content[:-9], "tail": content + b"x"}.get(spoil, content))
+    with pytest.raises(SignatureError, match="x.apk is not the package"):
+        apk.unpack(file, given["q1"], given["digest"], folder / "x")
+    assert not list(folder.iterdir())
+
+
+def test_unpack_has_a_limit(tmp_path, monkeypatch):
+    file = tmp_path / "x.apk"
+    q1, digest = package(file, packed=gzip.compress(bytes(1 << 20)))
+    monkeypatch.setattr(apk, "DATA_LIMIT", 1 << 19)
+    with pytest.raises(SignatureError, match="larger than"):
+        apk.unpack(file, q1, digest, tmp_path / "x")
 
 
 @pytest.mark.parametrize("q1", ["", "Q1", "Q1AAAA", "Q2" + "A" * 27 + "=", "nonsense"])

@@ -1,20 +1,26 @@
 import asyncio
-import json
-import shutil
+import hashlib
+import os
+import stat
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.step import Step
 from dffml_operations_decentralice.engine.store import Store
 from dffml_operations_decentralice.errors import (
     CommandFailed,
+    MissingTool,
     NetworkError,
     SignatureError,
     SpaceError,
     UserError,
 )
-from dffml_operations_decentralice.operations import apko
+from dffml_operations_decentralice.operations import apk, apko
+
+from .test_apk import info, package, tar
 
 LOCKING = "Error: failed to get package list for image: "
 EXPANDING = LOCKING + "calculating world: expanding bash: expanding bash: "
@@ -168,51 +174,24 @@ def test_unread():
     assert not apko.unread("INFO Discovered 0 auto-discovered keys\nWARN other")
 
 
-def test_build_argv():
-    assert "--offline" in apko.build_argv(local=True)
-    assert "--offline" not in apko.build_argv(local=False)
+def tool(name):
+    try:
+        return find_tool(name)
+    except MissingTool as error:
+        pytest.skip(error.cause)
 
 
-@pytest.mark.parametrize(
-    "urls, local",
-    [
-        (["./repository/x86_64/a.apk", "/mnt/b.apk"], True),
-        ([], True),
-        (["./a.apk", "https://example.org/b.apk"], False),
-        (["http://example.org/b.apk"], False),
-    ],
-)
-def test_is_local(tmp_path, urls, local):
-    packages = [{"url": url} for url in urls]
-    (tmp_path / "lock").write_text(json.dumps({"contents": {"packages": packages}}))
-    assert apko.is_local(tmp_path / "lock") is local
+def in_a_step(tmp_path, work):
+    """Run ``work(step)`` as in an operation"""
+
+    async def run():
+        store = Store(tmp_path / "store")
+        with store.scratch("test") as scratch:
+            return await work(Step("test", None, store, scratch, "out"))
+
+    return asyncio.run(run())
 
 
-def layout(folder, media_type):
-    blobs = folder / "blobs/sha256"
-    blobs.mkdir(parents=True)
-    layer = {"digest": "sha256:aa", "mediaType": media_type}
-    config = {"digest": "sha256:larger", "mediaType": "x"}
-    (blobs / "mm").write_text(json.dumps({"layers": [layer], "config": config}))
-    (folder / "index.json").write_text(
-        json.dumps({"manifests": [{"digest": "sha256:mm"}]})
-    )
-
-
-@pytest.mark.parametrize("suffix, option", [("+gzip", "-z"), ("", None)])
-def test_layer_of(tmp_path, suffix, option):
-    layout(tmp_path, "application/vnd.oci.image.layer.v1.tar" + suffix)
-    assert apko.layer_of(tmp_path) == (tmp_path / "blobs/sha256/aa", option)
-
-
-def test_tar_argv():
-    argv = apko.tar_argv(Path("/layer"), "-z", Path("/root"))
-    assert argv[:3] == ["tar", "-C", "/root"]
-    assert argv[-3:] == ["-z", "-f", "/layer"]
-    assert "--exclude=dev/*" in argv and "--anchored" in argv
-
-
-@pytest.mark.skipif(not shutil.which("apko"), reason="apko is not installed")
 @pytest.mark.parametrize(
     "contents, kind, named",
     [
@@ -225,20 +204,108 @@ def test_tar_argv():
         ),
     ],
 )
-def test_lock_fails(tmp_path, contents, kind, named):
+def test_resolve_fails(tmp_path, contents, kind, named):
     """Whatever this apko's messages are, they are understood"""
     config = {
         "archs": ["x86_64"],
         "contents": {"packages": ["no-such-package"], **contents},
     }
 
-    async def lock():
-        store = Store(tmp_path / "store")
-        with store.scratch("test") as scratch:
-            step = Step("test", None, store, scratch, "out")
-            await apko.lock(step, config, step.work / "apko")
-
+    tool("apko-tree")
     with pytest.raises(kind) as raised:
-        asyncio.run(lock())
+        in_a_step(tmp_path, lambda step: apko.resolve(step, config, step.work))
     assert named in raised.value.cause
     assert raised.value.log.read_text()
+
+
+def entry(name, content=b"", **fields):
+    """A member as apk writes them, its checksum with it"""
+    checksum = {"APK-TOOLS.checksum.SHA1": hashlib.sha1(content).hexdigest()}
+    member = info(name, **{"uname": "root", "gname": "root", **fields})
+    if member.type in (tarfile.REGTYPE, tarfile.SYMTYPE):
+        member.pax_headers = {**checksum, **member.pax_headers}
+    return member, content
+
+
+def folder(name, mode=0o755, **fields):
+    return entry(name, type=tarfile.DIRTYPE, mode=mode, **fields)
+
+
+def link(name, target, type=tarfile.SYMTYPE):
+    return entry(name, type=type, linkname=target)
+
+
+BASE = [
+    *(folder("etc"), folder("usr"), folder("usr/bin"), folder("var")),
+    folder("var/tmp/", mode=0o1777),
+    entry("etc/passwd", b"root:x:0:0::/root:/bin/sh\nme:x:1000:7::/:/bin/sh\n"),
+    entry("etc/group", b"root:x:0:\nshadow:x:42:\n"),
+    link("bin", "/usr/bin"),
+]
+ATTRIBUTE = {"SCHILY.xattr.user.test": "value"}
+FILES = [
+    entry("usr/bin/plain", b"text", mode=0o755, pax_headers=dict(ATTRIBUTE)),
+    entry("usr/bin/named", b"x", mode=0o2755, gname="shadow"),  # whose number is 0
+    entry("bin/through-link", b"x", mode=0o4755, uname="me", gname="root"),
+    entry("usr/bin/numbered", b"x", mode=0o644, uname="who", gname="who", uid=5, gid=6),
+    link("usr/bin/twin", "usr/bin/plain", tarfile.LNKTYPE),
+    link("usr/bin/symlink", "plain"),
+]
+
+
+def installed(tmp_path, *packages):
+    """The tree of packages (name, members), installed in this order"""
+    tool("apko-tree")
+    locked, stems = [], []
+    for name, members in packages:
+        file = tmp_path / f"{name}.apk"
+        q1, datahash = package(file, tar(members), more=f"origin = {name}\n", name=name)
+        apk.unpack(file, q1, datahash, tmp_path / name)
+        found = {"name": name, "version": "1-r0", "size": file.stat().st_size}
+        locked.append({**found, "checksum": q1})
+        stems.append(str(tmp_path / name))
+    config = {
+        "archs": ["x86_64"],
+        "contents": {
+            "packages": [name for name, _ in packages],
+            "build_repositories": ["./nowhere"],
+            "runtime_repositories": ["https://example.org/os"],
+        },
+    }
+    root = tmp_path / "root"
+    args = config, locked, stems
+    in_a_step(tmp_path, lambda step: apko.install(step, *args, step.work, root))
+    return root
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to others")
+def test_install(tmp_path):
+    root = installed(tmp_path, ("base", BASE), ("files", FILES))
+    owners = {
+        "usr/bin/plain": (0, 0, 0o755),
+        "usr/bin/named": (0, 42, 0o2755),
+        "usr/bin/through-link": (1000, 0, 0o4755),
+        "usr/bin/numbered": (5, 6, 0o644),
+        "var/tmp": (0, 0, 0o1777),
+        "etc/passwd": (0, 0, 0o644),
+    }
+    for name, wanted in owners.items():
+        found = (root / name).lstat()
+        mode = stat.S_IMODE(found.st_mode)
+        assert (found.st_uid, found.st_gid, mode) == wanted, name
+    assert (root / "usr/bin/plain").samefile(root / "usr/bin/twin")
+    assert os.getxattr(root / "usr/bin/plain", "user.test") == b"value"
+    assert os.readlink(root / "bin") == "/usr/bin"
+    assert os.readlink(root / "usr/bin/symlink") == "plain"
+    assert not any((root / "dev").iterdir())
+    text = (root / "etc/apk/repositories").read_text()
+    assert text.split() == ["https://example.org/os"]
+    database = (root / "usr/lib/apk/db/installed").read_text().splitlines()
+    assert f"S:{(tmp_path / 'base.apk').stat().st_size}" in database
+    assert (root / "etc/apk/world").read_text().split() == ["base", "files"]
+
+
+def test_install_refuses_two_of_one_file(tmp_path):
+    other = [entry("usr/bin/plain", b"other")]
+    with pytest.raises(UserError, match="two packages have the same file"):
+        installed(tmp_path, ("base", BASE), ("files", FILES), ("other", other))

@@ -363,7 +363,7 @@ def test_lock_file_is_used_and_updated(rpms, store, tmp_path, monkeypatch):
     file = tmp_path / "os.lock.json"
     settings = {**WANTED, "lock": str(file)}
     first = locked(store, repository, settings)[1]
-    old_text = json.dumps({"version": 1, "kernel": first})
+    old_text = json.dumps({"version": 2, "kernel": first})
     file.write_text(old_text)
     [systemd] = copy.glob("Packages/systemd-*.rpm")
     systemd.write_bytes(rpms.unsigned.read_bytes())  # bash, in fact: systemd is gone

@@ -14,7 +14,7 @@ PART = {"request": REQUEST, "packages": []}
 def file(tmp_path, monkeypatch):
     monkeypatch.delenv(UPDATE, raising=False)
     path = tmp_path / "os.lock.json"
-    path.write_text(lock.dump({"version": 1, "kernel": PART}))
+    path.write_text(lock.dump({"version": 2, "kernel": PART}))
     return path
 
 
@@ -59,14 +59,14 @@ def test_of_another_request(file, change, said):
     [
         ("", "is no JSON"),
         ("{", "is no JSON"),
-        ("[]", "is no lock of version 1"),
-        ("null", "is no lock of version 1"),
-        ("{}", "is no lock of version 1"),
-        ('{"version": 2}', "is no lock of version 1"),
-        ('{"version": 1, "kernel": []}', "'kernel' is damaged"),
-        ('{"version": 1, "kernel": {}}', "'kernel' is damaged"),
-        ('{"version": 1, "kernel": null}', "'kernel' is damaged"),
-        ('{"version": 1, "kernel": {"request": 3}}', "'kernel' is damaged"),
+        ("[]", "is no lock of version 2"),
+        ("null", "is no lock of version 2"),
+        ("{}", "is no lock of version 2"),
+        ('{"version": 1}', "is no lock of version 2"),
+        ('{"version": 2, "kernel": []}', "'kernel' is damaged"),
+        ('{"version": 2, "kernel": {}}', "'kernel' is damaged"),
+        ('{"version": 2, "kernel": null}', "'kernel' is damaged"),
+        ('{"version": 2, "kernel": {"request": 3}}', "'kernel' is damaged"),
         (b"\xff\xfe", "is no JSON"),
     ],
 )

@@ -110,7 +110,7 @@ def test_write_lock(tmp_path):
     given = locks(tmp_path)
     write_lock(path, str(given["userspace"]), str(given["kernel"]))
     assert json.loads(path.read_text()) == {
-        "version": 1,
+        "version": 2,
         "kernel": {"request": {}},
         "userspace": {"request": {}},
     }
@@ -172,7 +172,7 @@ def test_publish(store, tmp_path, monkeypatch, said, kind):
         answer = {"result": str(tmp_path / "result"), "verdict": said}
         assert json.loads(out.read_text()) == answer
     assert os.readlink("result") == str(made)
-    assert json.loads(Path("os.lock.json").read_text())["version"] == 1
+    assert json.loads(Path("os.lock.json").read_text())["version"] == 2
     [kept] = (store / "roots").iterdir()
     assert json.loads(kept.read_text())["link"] == str(tmp_path / "result")
 

@@ -351,8 +351,8 @@ def test_package_again_is_the_same(store, program, package):
 
 
 def test_install(store, package):
-    if not installed("apko"):
-        pytest.skip("apko is not installed")
+    if not installed("apko-tree"):
+        pytest.skip("apko-tree is not installed")
     tree = install(store, package)
     file = package / "x86_64/ssi-service-0.0.3-r0.apk"
     own = {member.path for member in apk.members(file)}
@@ -376,8 +376,8 @@ def changed(package, tmp_path, path, content):
 
 
 def test_install_refuses_changed_package(package, tmp_path):
-    if not installed("apko"):
-        pytest.skip("apko is not installed")
+    if not installed("apko-tree"):
+        pytest.skip("apko-tree is not installed")
     path = "x86_64/ssi-service-0.0.3-r0.apk"
     content = bytearray((package / path).read_bytes())
     content[-3000] ^= 1
@@ -386,8 +386,8 @@ def test_install_refuses_changed_package(package, tmp_path):
 
 
 def test_install_refuses_other_key(package, tmp_path):
-    if not installed("apko"):
-        pytest.skip("apko is not installed")
+    if not installed("apko-tree"):
+        pytest.skip("apko-tree is not installed")
     made = subprocess.run(["openssl", "genrsa", "2048"], capture_output=True).stdout
     argv = ["openssl", "rsa", "-pubout"]
     key = subprocess.run(argv, input=made, capture_output=True).stdout

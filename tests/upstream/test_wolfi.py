@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import zlib
 from pathlib import Path
@@ -104,7 +105,7 @@ def keys(tmp_path_factory):
 def wolfi(tmp_path, keys, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    for tool in ("nfpm", "melange", "apko", "openssl"):
+    for tool in ("nfpm", "melange", "apko-tree", "openssl"):
         try:
             find_tool(tool)
         except MissingTool as error:
@@ -145,19 +146,41 @@ def test_lock_and_fetch(wolfi, store):
     out = described(wolfi, store)
     locked = lock(out, store)
     content = json.loads(Path(locked).read_text())
-    names = [one["name"] for one in userspace.packages_of(content, "image")]
+    names = [one["name"] for one in content["image"]]
     assert sorted(names) == ["bash", "wolfi-baselayout"]
-    [bash] = [
-        one for one in userspace.packages_of(content, "image") if one["name"] == "bash"
-    ]
+    [bash] = [one for one in content["image"] if one["name"] == "bash"]
     assert bash["url"] == f"{wolfi.url}/x86_64/bash-1.2-r0.apk"
     assert bash["version"] == "1.2-r0" and bash["checksum"].startswith("Q1")
     assert content["request"]["keys"].keys() == {KEY}
     assert content["request"]["repositories"] == [wolfi.url]
     packages = run(userspace.fetch_userspace, store, repository=out, lock=locked)
     there = {path.name for path in packages.iterdir()}
-    assert {"bash-1.2-r0.apk", "wolfi-baselayout-1.2-r0.apk"} <= there
-    assert "unneeded-1.2-r0.apk" not in there
+    assert {"bash-1.2-r0.data.tar", "wolfi-baselayout-1.2-r0.control.tar.gz"} <= there
+    assert not any("unneeded" in name for name in there)
+
+
+def forget_fetched(store):
+    shutil.rmtree(store / "cache" / userspace.CACHE)
+
+
+def test_nothing_is_fetched_twice(wolfi, store):
+    """What the lock had to look at is there for who unpacks it, and only for that"""
+    out = described(wolfi, store)
+    locked = lock(out, store)
+    del wolfi.server.asked[:]
+    run(userspace.fetch_userspace, store, repository=out, lock=locked)
+    assert wolfi.server.asked == []
+    assert not list((store / "cache" / userspace.CACHE).iterdir())
+
+
+def test_what_was_fetched_is_damaged(wolfi, store):
+    out = described(wolfi, store)
+    locked = lock(out, store)
+    for file in (store / "cache" / userspace.CACHE).iterdir():
+        file.write_bytes(b"x" * file.stat().st_size)
+    del wolfi.server.asked[:]
+    run(userspace.fetch_userspace, store, repository=out, lock=locked)
+    assert len(wolfi.server.asked) == 2
 
 
 def test_index_of_another_key(wolfi, store, keys):
@@ -187,6 +210,7 @@ def test_changed_package(wolfi, store):
     out = described(wolfi, store)
     locked = lock(out, store)
     wolfi.package("bash", ["wolfi-baselayout"], text="another\n")
+    forget_fetched(store)
     with pytest.raises(SignatureError) as caught:
         run(userspace.fetch_userspace, store, repository=out, lock=locked)
     assert "bash-1.2-r0.apk" in "\n".join(caught.value.lines())
@@ -197,6 +221,7 @@ def test_package_that_is_gone(wolfi, store):
     out = described(wolfi, store)
     locked = lock(out, store)
     (wolfi.packages / "bash-1.2-r0.apk").unlink()
+    forget_fetched(store)
     with pytest.raises(NetworkError) as caught:
         run(userspace.fetch_userspace, store, repository=out, lock=locked)
     assert "404" in caught.value.cause and "-update" in caught.value.remedy
@@ -220,7 +245,7 @@ def test_key_of_another_pin(wolfi, store, keys, tmp_path):
     out = described(wolfi, store)
     file = tmp_path / "os.lock.json"
     content = json.loads(Path(lock(out, store)).read_text())
-    file.write_text(json.dumps({"version": 1, "userspace": content}))
+    file.write_text(json.dumps({"version": 2, "userspace": content}))
     assert lock(out, store, lock=str(file))
     other = tmp_path / KEY
     other.write_bytes(Path(f"{keys[1]}.pub").read_bytes())

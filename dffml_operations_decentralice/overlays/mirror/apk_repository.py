@@ -14,10 +14,10 @@ from .work import each
 KEY = "mirror.rsa.pub"
 
 
-async def build(step: Step, folder: Path, out: Path) -> None:
+async def build(step: Step, folder: Path, out: Path, key_file: str = "") -> None:
     """The repository of the Debian packages in a folder"""
     listed = await step.thread(fetched.read_list, folder)
-    key = await keys.apk_key(step)
+    key = await keys.apk_key(step, key_file)
     repository = out / apk.ARCH
     repository.mkdir(parents=True)
     debs = await step.thread(fetched.read_all, folder, listed)

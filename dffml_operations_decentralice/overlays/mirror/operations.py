@@ -78,19 +78,31 @@ async def fetch_debian_userspace(
     return DebianUserspace(str(step.out))
 
 
+@settings
+class UserspaceMirrorSettings:
+    """Settings of `mirror_userspace_repository`"""
+
+    key: str = setting(
+        "RSA private key that signs it, a PEM file; empty: one that the store makes. "
+        "With the same key, two stores make the same repository",
+        default="",
+        file=True,
+    )
+
+
 @operation(
     result="userspace-repository",
     tools=("openssl", "melange"),
     files=("mirror/userspace",),
 )
 async def mirror_userspace_repository(
-    step: Step, debs: DebianUserspace
+    step: Step[UserspaceMirrorSettings], debs: DebianUserspace
 ) -> UserspaceRepository:
     """
     A signed repository of Wolfi's format: ``repository.json``, the public key, and
     ``x86_64/`` with ``APKINDEX.tar.gz``. https://wiki.alpinelinux.org/wiki/Apk_spec
     """
-    await apk_repository.build(step, Path(debs), step.out)
+    await apk_repository.build(step, Path(debs), step.out, step.settings.key)
     return UserspaceRepository(str(step.out))
 
 
@@ -142,15 +154,29 @@ async def fetch_debian_kernel(step: Step[DebianKernelSettings]) -> DebianKernel:
     return DebianKernel(str(step.out))
 
 
+@settings
+class KernelMirrorSettings:
+    """Settings of `mirror_kernel_repository`"""
+
+    key: str = setting(
+        "OpenPGP secret key that signs its packages, a file without a passphrase, made "
+        "before 2026; empty: one that the store makes",
+        default="",
+        file=True,
+    )
+
+
 @operation(
     result="kernel-repository",
     tools=("gpg", "rpmsign", "nfpm --version", "createrepo_c --version"),
     files=("mirror/kernel",),
 )
-async def mirror_kernel_repository(step: Step, debs: DebianKernel) -> KernelRepository:
+async def mirror_kernel_repository(
+    step: Step[KernelMirrorSettings], debs: DebianKernel
+) -> KernelRepository:
     """
     A signed repository of Fedora's format: ``repository.json``, the public key,
     ``Packages/`` and ``repodata/``. https://createrepo-c.readthedocs.io
     """
-    await rpm_repository.build(step, Path(debs), step.out)
+    await rpm_repository.build(step, Path(debs), step.out, step.settings.key)
     return KernelRepository(str(step.out))

@@ -20,10 +20,10 @@ FILES = "mirror/kernel"
 GUEST = "/tmp/packages"  # where the sandbox of rpmsign has them
 
 
-async def build(step: Step, folder: Path, out: Path) -> None:
+async def build(step: Step, folder: Path, out: Path, key_file: str = "") -> None:
     """The repository of the Debian packages in a folder"""
     listed = await step.thread(fetched.read_list, folder)
-    secret = await keys.rpm_key(step)
+    secret = await keys.rpm_key(step, key_file)
     out.mkdir()
     scripts = _scripts(step, listed["kernel"]["release"])
     configs = await _configs(step, folder, listed, scripts)
@@ -176,6 +176,7 @@ async def _sign(step: Step, packages: Path, secret: Path) -> None:
     """
     paths = sorted(str(path.relative_to(packages)) for path in packages.rglob("*.rpm"))
     await step.thread(shutil.rmtree, step.work / "stage")
+    name = await keys.fingerprint(step, secret)
     shares = [share for share in (paths[n::WORKERS] for n in range(WORKERS)) if share]
 
     async def sign(number: int) -> None:
@@ -188,7 +189,7 @@ async def _sign(step: Step, packages: Path, secret: Path) -> None:
             own_keys,
             "rpmsign",
             "--addsign",
-            *("--define", f"_gpg_name {keys.OWNER}", "--define", "__gpg /usr/bin/gpg"),
+            *("--define", f"_gpg_name {name}", "--define", "__gpg /usr/bin/gpg"),
             *("--define", f"_gpg_sign_cmd_extra_args --batch {' '.join(keys.CLOCK)}"),
             *(f"{GUEST}/{path}" for path in shares[number]),
             bind={packages: GUEST},

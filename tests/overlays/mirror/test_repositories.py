@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import urllib.error
 import urllib.parse
@@ -22,8 +23,13 @@ import pytest
 
 from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.testing import run_operation
-from dffml_operations_decentralice.errors import SignatureError
-from dffml_operations_decentralice.overlays.mirror import archive, fetched, operations
+from dffml_operations_decentralice.errors import SignatureError, UserError
+from dffml_operations_decentralice.overlays.mirror import (
+    archive,
+    fetched,
+    keys,
+    operations,
+)
 
 from .conftest import ar, control, entry, tar_xz
 
@@ -180,8 +186,8 @@ def test_falsified_package(store, debs, tmp_path, side):
     assert objects(store) == before
 
 
-def apko_lock(folder, repository, key):
-    """apko's answer, in a folder of its own, with an empty cache"""
+def apko_resolve(folder, repository, key):
+    """What apko's own packages answer, in a folder of its own"""
     folder.mkdir()
     (folder / "repository").symlink_to(repository)
     shutil.copyfile(key, folder / "mirror.rsa.pub")
@@ -195,12 +201,11 @@ def apko_lock(folder, repository, key):
         "archs": ["x86_64"],
     }
     (folder / "apko.yaml").write_text(json.dumps(config))
-    argv = [find_tool("apko"), "lock", "apko.yaml", "--arch", "x86_64"]
     return subprocess.run(
-        [*argv, "--output", "lock.json"],
+        [find_tool("apko-tree"), "resolve", "apko.yaml"],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(folder / "cache")},
         text=True,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
 
@@ -209,10 +214,9 @@ def test_apko_takes_the_userspace(userspace, tmp_path):
     about = json.loads((userspace / "repository.json").read_text())
     assert (about["variant"], about["repositories"]) == ("mirror", ["."])
     (key,) = about["keys"]
-    done = apko_lock(tmp_path / "good", userspace, userspace / key)
+    done = apko_resolve(tmp_path / "good", userspace, userspace / key)
     assert done.returncode == 0, done.stderr
-    lock = json.loads((tmp_path / "good/lock.json").read_text())
-    names = {one["name"] for one in lock["contents"]["packages"]}
+    names = {json.loads(line)["name"] for line in done.stdout.splitlines()}
     assert {"hostname", "libc6", "wolfi-baselayout"} <= names
 
 
@@ -221,7 +225,7 @@ def test_apko_refuses_another_key(userspace, tmp_path):
     subprocess.run(["openssl", "genrsa", "-out", private, "2048"], check=True)
     argv = ["openssl", "rsa", "-in", private, "-pubout", "-out", public]
     subprocess.run(argv, check=True)
-    done = apko_lock(tmp_path / "bad", userspace, public)
+    done = apko_resolve(tmp_path / "bad", userspace, public)
     assert done.returncode == 1
     assert "signature verification failed" in done.stderr
 
@@ -308,3 +312,56 @@ def test_no_process_is_left(kernel, store):
         except OSError:  # it ended meanwhile, or is not ours
             continue
         assert part not in mounts, path
+
+
+@pytest.fixture(scope="module")
+def given_keys(tmp_path_factory):
+    """Keys as somebody makes them: for the packages of the userspace, and the RPMs"""
+    folder = tmp_path_factory.mktemp("given")
+    rsa, secret = folder / "some.pem", folder / "some.asc"
+    argv = ["openssl", "genpkey", "-algorithm", "RSA", "-quiet", "-out", rsa]
+    subprocess.run(argv, check=True)
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:  # a socket's path is short
+        env = {**os.environ, "GNUPGHOME": home}
+        gpg = ["gpg", "--batch", "--quiet", *keys.CLOCK]
+        made = ["--passphrase", "", "--quick-generate-key", "Somebody <a@b.c>"]
+        subprocess.run([*gpg, *made, "rsa2048", "sign", "never"], env=env, check=True)
+        exported = subprocess.check_output([*gpg, "--export-secret-keys"], env=env)
+        subprocess.run(["gpgconf", "--kill", "all"], env=env, check=True)
+    secret.write_bytes(exported)
+    return {"userspace": rsa, "kernel": secret}
+
+
+@pytest.mark.parametrize("side", ["userspace", "kernel"])
+def test_given_key(tmp_path, debs, kernel_debs, given_keys, side, request):
+    """Two stores make the same; the store's own key is another one"""
+    folder = debs if side == "userspace" else kernel_debs
+    made = getattr(operations, f"mirror_{side}_repository")
+    settings = {"key": str(given_keys[side])}
+    found = [
+        asyncio.run(
+            run_operation(
+                made, store=tmp_path / name, settings=settings, debs=str(folder)
+            )
+        )
+        for name in ("one", "two")
+    ]
+    assert Path(found[0]).name == Path(found[1]).name
+    assert not list((tmp_path / "one/cache").glob("*/*"))
+    assert Path(found[0]).name != request.getfixturevalue(side).name
+    if side == "kernel":
+        test_rpms_are_signed(Path(found[0]), tmp_path / "rpm")
+
+
+@pytest.mark.parametrize("side", ["userspace", "kernel"])
+def test_key_that_is_none(tmp_path, debs, kernel_debs, side):
+    folder = debs if side == "userspace" else kernel_debs
+    made = getattr(operations, f"mirror_{side}_repository")
+    (tmp_path / "key").write_text("no key")
+    for name, said in (("key", "is no private key"), ("none", "no key ")):
+        settings = {"key": str(tmp_path / name)}
+        with pytest.raises(UserError, match=said):
+            running = run_operation(
+                made, store=tmp_path / "store", settings=settings, debs=str(folder)
+            )
+            asyncio.run(running)
