@@ -240,6 +240,7 @@ class Explain(Command):
     """What a result was made from, with times and sizes"""
 
     CONFIG = ExplainConfig
+    uses_store = False  # owners of files do not matter to who only reads what is noted
 
     async def answer(self, monitor) -> Any:
         from .engine import history, listing

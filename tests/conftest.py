@@ -6,11 +6,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict
 
 import pytest
 
 from dffml_operations_decentralice import flows
+from dffml_operations_decentralice.engine import history
 from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.store import default_root
 from dffml_operations_decentralice.errors import MissingTool
@@ -63,21 +64,8 @@ class Image:
 
 def made_of(store: Path, result: str) -> Dict[str, str]:
     """Objects by name: the result, its action's inputs, theirs, …"""
-    actions: Dict[str, dict] = {}
-    found = [json.loads(file.read_text()) for file in store.glob("actions/*.json")]
-    for action in sorted(found, key=lambda action: action["made"]):
-        actions[action["object"].partition("-")[0]] = action
-    pending: List[str] = [result.partition("-")[0]]
-    objects: Dict[str, str] = {}
-    while pending:
-        action = actions.get(pending.pop())
-        if action is not None:
-            digest, _, name = action["object"].partition("-")
-            objects[name] = action["object"]
-            parts = action["parts"].items()
-            inputs = [value for part, value in parts if part.startswith("input ")]
-            pending += [value.partition("-")[0] for value in inputs]
-    return objects
+    objects = history.explain(store / "objects" / result)["objects"]
+    return {one.partition("-")[2]: one for one, known in objects.items() if known}
 
 
 @pytest.fixture(scope="session")

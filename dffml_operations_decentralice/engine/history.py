@@ -6,7 +6,7 @@ Both are read from the actions in the store: their parts name the inputs.
 
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from ..errors import UserError
 from .digest import DIGEST_LENGTH
@@ -110,17 +110,24 @@ def find_result(path: Path) -> Result:
     return Result(opened, folder.name, *_runs(opened, folder.name, path))
 
 
-def _runs(store: Store, name: str, link: Path):
-    """The last run that a link has of a result, and the one before it"""
-    files = sorted((store.root / "roots").glob("*.json"))
-    known = [read_root(file) for file in files]
+def _runs(
+    store: Store, name: str, link: Path
+) -> Tuple[Dict[str, Any], Optional[Dict[str, Any]]]:
+    """
+    The last run that made a link lead to a result, and the one before it; of another
+    path that leads there the newest one of any link
+    """
     given = os.path.abspath(link)
-    for root in sorted(known, key=lambda root: root["link"] != given):
-        results = root["results"]
-        for index in reversed(range(len(results))):
-            if results[index]["object"] == name:
-                return results[index], results[index - 1] if index else None
-    return {}, None
+    found = []
+    for file in (store.root / "roots").glob("*.json"):
+        root = read_root(file)
+        runs = root["results"]
+        for run, before in zip(runs, [None, *runs]):
+            if run["object"] == name:
+                found.append((root["link"] == given, run["time"], run, before))
+    if not found:
+        return {}, None
+    return max(found, key=lambda one: one[:2])[2:]
 
 
 def explain(path: Path) -> Dict[str, Any]:

@@ -307,11 +307,11 @@ class Store:
         with _space(self.root):
             handle, new = tempfile.mkstemp(dir=self.root / "tmp", prefix=path.name)
             try:
-                with open(handle, "w", errors="surrogateescape") as file:
-                    if isinstance(content, str):
-                        file.write(content)
-                    else:
-                        file.write(json.dumps(content, sort_keys=True))
+                text = content
+                if not isinstance(content, str):
+                    text = json.dumps(content, sort_keys=True)
+                with open(handle, "wb") as file:
+                    file.write(text.encode("utf-8", "surrogateescape"))
                 os.replace(new, path)
             except BaseException:
                 os.unlink(new)

@@ -293,10 +293,10 @@ def damage(store: Store, name: str) -> Optional[Damage]:
 def _differing(store: Store, name: str, found: List[str]) -> List[str]:
     """The files of a tree that its manifest has otherwise; none if that is damaged"""
     try:
-        with open(store.root / "manifests" / name, errors="surrogateescape") as file:
-            expected = list(file)
+        text = (store.root / "manifests" / name).read_bytes()
     except OSError:
         return []
+    expected = text.decode("utf-8", "surrogateescape").splitlines(True)
     if tree_digest(expected) != name[:DIGEST_LENGTH]:
         return []
     paths = {_path(line) for line in {*expected} ^ {*found}}

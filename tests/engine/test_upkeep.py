@@ -24,7 +24,7 @@ from dffml_operations_decentralice.errors import UserError
 
 from . import sample
 from .conftest import OLD, Sample, flip
-from .test_operation import ROOT, fifo, links, process, run
+from .test_operation import ROOT, fifo, left, links, process, run
 
 ALL = ["collected", "counted.txt", "folder", "published", "text", "upper"]
 LINKED = ["collected", "folder", "upper"]
@@ -399,9 +399,10 @@ def test_a_build_does_not_fail_because_of_its_store(built, monkeypatch):
     """It says so"""
     monkeypatch.setenv(stores.SIZE, "0")
     built.ended()
-    sneaky = built.root / "objects" / ("0" * 32 + "-x")
-    sneaky.mkdir()
-    (built.root / "manifests" / sneaky.name).mkdir()  # which is no file
+    built.link.unlink()
+    manifest_of = built.root / "manifests" / built.object("folder").name
+    manifest_of.unlink()
+    manifest_of.mkdir()  # which is no file
     with progress.monitored(progress.Recorder()) as recorder:
         upkeep.trim(Store(built.root))
     assert [one["operation"] for one in recorder.events] == ["store"]
@@ -445,16 +446,14 @@ def test_without_roots_rights(tmp_path):
                     os.setgid(65534)
                     os.setuid(65534)
                 made = Sample(Path(folder, "store"), Path(folder, "result"))
-                os.environ["DECENTRALICE_STORE"] = str(made.root)
-                made.build()
-                made.link.unlink()
+                text = run(sample.write_text, made.root)[0]
+                run(sample.make_folder, made.root, text=str(text))
                 with made.store().scratch("x") as scratch:
                     (scratch / "a/b/c").mkdir(parents=True)
                     for name in ("a/b/c", "a/b", "a"):
                         (scratch / name).chmod(0)
                 prune(made.store(), size=0)
-                left = [one for one in made.objects() if one != "published"]
-                status = int(left != [] or os.listdir(made.root / "tmp") != [])
+                status = int(made.objects() != [] or left(made.root) != [])
             finally:
                 os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
