@@ -134,6 +134,7 @@ class Build(Command):
     async def checked(self) -> Dict[str, Any]:
         """The report; if a step gave other bytes, it is printed before the error"""
         from . import build
+        from .engine import progress
 
         if self.update:
             raise UserError(
@@ -143,7 +144,7 @@ class Build(Command):
         found = await build.reproduce(self.overlays)
         counts = {one: len(found.of(one)) for one in ("same", "differs", "left-out")}
         said = ", ".join(f"{count} {name}" for name, count in counts.items())
-        print(f"steps made again: {said}", file=sys.stderr)
+        progress.emit("say", operation="check", text=said)
         try:
             found.judge()
         except DecentrAliceError:

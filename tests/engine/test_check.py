@@ -166,7 +166,7 @@ def test_command(command):
     answer = json.loads(done.stdout)
     assert answer["verdict"] == "same" and len(answer["steps"]) == 6
     assert "measure: left out: it measures" in done.stderr
-    assert "steps made again: 4 same, 0 differs, 2 left-out\n" in done.stderr
+    assert "check: 4 same, 0 differs, 2 left-out" in done.stderr.splitlines()
 
 
 def test_command_fails(command):
