@@ -19,7 +19,6 @@ from dffml.util.cli.cmd import CMD, CMDOutputOverride
 
 from .errors import DecentrAliceError, UserError
 
-INTERRUPTED = 128  # plus the signal: what shells say of a program that it ended
 RESULT = "result/disk.qcow2"
 OVERLAYS = "Overlays: names of those that come along, or YAML files"
 
@@ -88,7 +87,7 @@ def fail(error: DecentrAliceError) -> None:
     if not error.told:
         print("\n".join(error.lines()), file=sys.stderr)
     number = signals.received()
-    sys.exit(INTERRUPTED + number if number else error.exit_code)
+    sys.exit(signals.SHELL + number if number else error.exit_code)
 
 
 @config

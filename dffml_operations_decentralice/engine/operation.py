@@ -99,6 +99,7 @@ class Action:
 
     async def execute(self, config: Any, artefacts: Dict[str, str], store: Store):
         """The path of the result, made if need be"""
+        signals.watch()
         signals.check()
         settings = self.configured(config)
         parts = self.parts(settings, artefacts, store)

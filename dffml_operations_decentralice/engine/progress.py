@@ -12,6 +12,8 @@ import sys
 import time
 from typing import Any, Dict, Iterator, Optional, TextIO
 
+from . import signals
+
 
 class Lines:
     """Plain lines, for a log"""
@@ -73,7 +75,10 @@ _monitor = [Lines()]
 
 def emit(event: str, **details) -> None:
     """Tell the monitor"""
-    _monitor[-1]({"event": event, **details})
+    try:
+        _monitor[-1]({"event": event, **details})
+    except BrokenPipeError:
+        signals.nobody_listens()
 
 
 @contextlib.contextmanager
