@@ -33,7 +33,7 @@ from typing import (
 
 from dffml import Definition, op
 
-from ..errors import DecentrAliceError
+from ..errors import CommandFailed, DecentrAliceError
 from . import signals
 from .code import OURS, code_digest
 from .commands import find_tool
@@ -41,7 +41,7 @@ from .digest import digest_of, size_of
 from .progress import emit
 from .settings import validated
 from .step import FILES, Step
-from .store import Store, default_root, key_of
+from .store import Store, default_root, key_of, no_space, says_no_space
 
 FORMAT = 1  # of keys: to be raised when the engine changes what results are made of
 UMASK = 0o022  # of all that is made, whoever makes it
@@ -128,7 +128,12 @@ class Action:
         os.umask(UMASK)
         with store.scratch(self.name) as scratch:
             step = Step(self.name, settings, store, scratch, self.result)
-            await self.function(step, **artefacts)
+            try:
+                await self.function(step, **artefacts)
+            except CommandFailed as error:
+                if store.is_full() or says_no_space(step.log):
+                    raise no_space(store.root) from error
+                raise
             size = await step.thread(size_of, step.out)
             found = await step.thread(store.add, step.out, self.result)
         seconds = round(time.monotonic() - started, 3)

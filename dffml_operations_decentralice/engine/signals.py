@@ -16,7 +16,7 @@ import sys
 import weakref
 from typing import Iterable, Optional, Set
 
-from ..errors import CommandFailed
+from ..errors import CommandFailed, cause
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHELL = 128  # plus the signal: what shells say of a program that it ended
@@ -80,8 +80,13 @@ def nobody_listens() -> None:
 def _say_so(kind, error, trace) -> None:
     """
     What dffml's command line does not catch ends the interpreter with 1, and a
-    traceback. Here the reason was told already, and is no defect.
+    traceback. To be asked to end is no defect.
     """
+    ours = cause(error)
+    if ours is None:
+        sys.__excepthook__(kind, error, trace)
+    elif not ours.told:
+        print("\n".join(ours.lines()), file=sys.stderr)
     raise SystemExit(SHELL + (_received or 0))
 
 

@@ -35,6 +35,7 @@ from .digest import DIGEST_LENGTH, digest_of, sha256
 FOLDERS = ("objects", "actions", "latest", "cache", "logs", "roots", "tmp")
 LOCK = "lock"  # in each directory below tmp: held as long as its process lives
 _swept: Set[Path] = set()  # once a process is enough
+LEAST = 1 << 20  # bytes free; with less a file system is full
 HOUR = 3600.0  # seconds
 POLL = 0.2  # seconds between looks at another process's lock; nothing tells
 
@@ -95,7 +96,7 @@ class Store:
         """
         path = self.root / "tmp" / f"{key}.lock"
         while True:
-            with open(path, "w") as lock:
+            with _space(self.root), open(path, "w") as lock:
                 while not _try_lock(lock):
                     signals.check()
                     await asyncio.sleep(POLL)
@@ -139,6 +140,15 @@ class Store:
         """Remember what made an object"""
         self._write(self.root / "actions" / f"{key}.json", action)
         self._write(self.root / "latest" / f"{name}.json", action["parts"])
+
+    def is_full(self) -> bool:
+        """
+        Whether there is no room for anything. A command that found none often has no
+        room to say so in its log either.
+        """
+        found = os.statvfs(self.root)
+        inodes = found.f_favail or not found.f_files  # some file systems do not count
+        return found.f_bavail * found.f_frsize < LEAST or not inodes
 
     def keep(self, link: Path) -> None:
         """Note a link from outside: what it points to must not be pruned"""
@@ -184,8 +194,7 @@ class Store:
         with self._sweeping():
             for path in (self.root / "tmp").iterdir():
                 with contextlib.suppress(FileNotFoundError):
-                    if _abandoned(path):
-                        remove_tree(path) if path.is_dir() else path.unlink()
+                    _remove_abandoned(path)
 
     @contextlib.contextmanager
     def _sweeping(self) -> Iterator[None]:
@@ -224,18 +233,19 @@ def _try_lock(file) -> bool:
     return True
 
 
-def _abandoned(path: Path) -> bool:
+def _remove_abandoned(path: Path) -> None:
     """
-    Whether nobody works at an entry of ``tmp``. A directory that has no lock lost its
-    owner while it was made or removed, as this is done by one process at a time.
+    Remove an entry of ``tmp`` that nobody works at. A directory that has no lock lost
+    its owner while it was made or removed, as this is done by one process at a time.
     """
-    lock = path / LOCK if path.is_dir() else path
-    if not lock.exists():
-        return True
-    if lock is path and path.stat().st_mtime > time.time() - HOUR:
-        return False
-    with open(lock) as file:
-        return _try_lock(file)
+    if path.is_dir():
+        if not (path / LOCK).exists():
+            return remove_tree(path)
+    elif path.suffix != ".lock" and path.stat().st_mtime > time.time() - HOUR:
+        return  # a file on its way to its place: nothing tells whether it has an owner
+    with open(path / LOCK if path.is_dir() else path) as file:
+        if _try_lock(file):  # held meanwhile: whoever waits for it looks again
+            remove_tree(path) if path.is_dir() else path.unlink()
 
 
 def _is_at(file, path: Path) -> bool:
@@ -263,6 +273,11 @@ def _space(root: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise no_space(root) from error
+
+
+def says_no_space(log: Path) -> bool:
+    """Whether a command said so; each tool has words of its own around it"""
+    return b"no space left on device" in log.read_bytes().lower()
 
 
 def no_space(root: Path) -> SpaceError:

@@ -14,7 +14,10 @@ PATIENCE = 20.0  # seconds until a process that was killed is said to be left ov
 def surroundings(process: str = "self") -> Dict[str, Set[str]]:
     """What there is now, by kind; mounts are those that a process sees"""
     return {
-        "mounts": set(Path(f"/proc/{process}/mountinfo").read_text().splitlines()),
+        "mounts": {
+            line.partition(" - ")[0]
+            for line in Path(f"/proc/{process}/mountinfo").read_text().splitlines()
+        },
         "loop devices": {
             f"{file.parent.parent.name} {file.read_text()}"
             for file in Path("/sys/block").glob("loop*/loop/backing_file")

@@ -6,6 +6,7 @@ working directory whose ``result`` is that image. A `Build` is the real command;
 does is known by its events, and by a bubblewrap that tells of each command.
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -14,7 +15,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, Iterator, List, Optional, Set
 
 from dffml_operations_decentralice import build as builds
 from dffml_operations_decentralice.engine.commands import find_tool
@@ -28,6 +29,9 @@ BUILD = [sys.executable, "-m", "dffml", "service", "decentralice", "build"]
 OVERLAYS = ("mirror",)
 MACHINE = "boot_verify"
 ALWAYS = {"publish_result"}
+# What takes minutes (the machine) or brings other packages another day (the archive) is
+# ended as all others, and not run to its end afterwards
+ENDLESS = {MACHINE, "fetch_debian_userspace", "fetch_debian_kernel"}
 LIMIT = 900.0  # seconds: no step takes as long; a build that hangs is a failure
 TELLING = '#!/bin/sh\nexec {bwrap} --json-status-fd 9 "$@" 9> {fifo}\n'
 
@@ -86,7 +90,7 @@ class Lab:
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "TMPDIR": str(self.temporary),
         }
-        self.seen = folder / "seen"
+        self.seen, self.small = folder / "seen", folder / "small"
         self.namespace = private.apart(self.seen, folder, image.store)
         for _ in range(2):  # the first finds no lock in this directory, and writes it
             done = self.build().end()
@@ -119,27 +123,32 @@ class Lab:
         found = list(self.temporary.iterdir())
         for folder in ("/tmp", "/var/tmp"):
             upper = self.namespace.path(self.seen) / folder[1:]
-            found += [one for one in upper.iterdir() if not Path(folder, one.name).exists()]
+            found += [
+                one for one in upper.iterdir() if not Path(folder, one.name).exists()
+            ]
         return found
 
     def close(self) -> None:
         """The end of it"""
         self.namespace.close()
 
-    def forget(self, operation: str) -> Dict[Path, bytes]:
-        """Have an operation's results be unknown; what `remember` needs"""
+    @contextlib.contextmanager
+    def forgetting(self, operation: str, for_good: bool = False) -> Iterator[None]:
+        """Have an operation's results be unknown within the block, or till made again"""
         found = {}
         for path in self.store.glob("actions/*.json"):
             content = path.read_bytes()
             if json.loads(content)["parts"]["operation"] == operation:
                 found[path] = content
                 path.unlink()
-        return found
-
-    def remember(self, forgotten: Dict[Path, bytes]) -> None:
-        """Undo `forget`"""
-        for path, content in forgotten.items():
-            path.write_bytes(content)
+        kept = True
+        try:
+            yield
+            kept = not for_good
+        finally:
+            if kept:
+                for path, content in found.items():
+                    path.write_bytes(content)
 
     def recorded(self, operation: str, what: str) -> float:
         """``seconds`` or ``bytes`` of the newest of an operation's results"""
@@ -157,13 +166,14 @@ class State:
 
     def __init__(self, lab: Lab):
         self.lab = lab
+        self.store = lab.namespace.path(lab.store)
         self.host = self._surroundings()
         self.children = host.children(os.getpid())
         self.names = {kind: self._names(kind) for kind in ("objects", "actions")}
         self.work = set(os.listdir(lab.cwd))
 
     def _names(self, kind: str) -> Set[str]:
-        return set(os.listdir(self.lab.store / kind))
+        return set(os.listdir(self.store / kind))
 
     def _surroundings(self) -> Dict[str, Set[str]]:
         inside = host.surroundings(str(self.lab.namespace.holder.pid))
@@ -181,7 +191,7 @@ class State:
         found += [f"temporary: {one}" for one in lab.written()]
         found += [f"directory: {one}" for one in set(os.listdir(lab.cwd)) - self.work]
         if swept:
-            found += [f"scratch: {one}" for one in os.listdir(lab.store / "tmp")]
+            found += [f"scratch: {one}" for one in os.listdir(self.store / "tmp")]
         if os.readlink(lab.cwd / "result") != lab.result:
             found.append("result: is another")
         if not (lab.cwd / "result/disk.qcow2").exists():
@@ -189,7 +199,7 @@ class State:
         return found + self._bad_objects() + self._bad_actions()
 
     def _bad_objects(self) -> List[str]:
-        folder = self.lab.store / "objects"
+        folder = self.store / "objects"
         fresh = self._names("objects") - self.names["objects"]
         return [
             f"object: {name} is damaged"
@@ -200,10 +210,10 @@ class State:
     def _bad_actions(self) -> List[str]:
         found = []
         for name in self._names("actions") - self.names["actions"]:
-            action = json.loads((self.lab.store / "actions" / name).read_text())
+            action = json.loads((self.store / "actions" / name).read_text())
             if f"{key_of(action['parts'])}.json" != name:
                 found.append(f"action: {name} has the parts of another")
-            if not (self.lab.store / "objects" / action["object"]).exists():
+            if not (self.store / "objects" / action["object"]).exists():
                 found.append(f"action: {name} without its object")
         return found
 

@@ -1,9 +1,10 @@
 """Mount namespaces in which builds run, so that nothing is mounted on the host"""
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Any, Iterator, List, Optional, Sequence
 
 import pytest
 
@@ -25,15 +26,25 @@ mount --no-canonicalize --rbind /proc/self/fd/3 "$2"
 mount --no-canonicalize --rbind /proc/self/fd/4 "$3"
 exec 3<&- 4<&- 5<&-
 """
+# Of the store only what is written is on the small file system, which is full for it
+SMALL = """
+set -e
+mount -t tmpfs -o "size=$3" tmpfs "$1"
+mkdir "$1/upper" "$1/work"
+mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$2"
+"""
 HOLD = "\necho up; exec cat"
 
 
 class Namespace:
     """One that is made by a script, and lives as long as it is not closed"""
 
-    def __init__(self, script: str, *arguments: Any):
+    def __init__(
+        self, script: str, *arguments: Any, within: Optional["Namespace"] = None
+    ):
         words = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
         words += [script + HOLD, "sh", *map(str, arguments)]
+        words = within.argv(words, Path("/")) if within else words
         pipe = subprocess.PIPE
         self.holder = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe)
         if self.holder.stdout.readline() != b"up\n":
@@ -51,16 +62,13 @@ class Namespace:
     def run(self, *words: Any) -> str:
         """Run one to its end; what it prints"""
         argv = self.argv(words, Path("/"))
-        return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return subprocess.run(
+            argv, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
 
     def path(self, path: Path) -> Path:
         """Where a path of the namespace is for us"""
         return Path(f"/proc/{self.holder.pid}/root{path}")
-
-    def mounts(self) -> List[str]:
-        """What is mounted in it"""
-        text = Path(f"/proc/{self.holder.pid}/mountinfo").read_text()
-        return text.splitlines()
 
     def close(self) -> None:
         """All that is mounted in it goes with its last process"""
@@ -74,3 +82,22 @@ def apart(seen: Path, folder: Path, store: Path) -> Namespace:
     """
     os.makedirs(seen, exist_ok=True)
     return Namespace(APART, seen, folder, store)
+
+
+@contextlib.contextmanager
+def small(lab, size: int) -> Iterator[Namespace]:
+    """The laboratory, but that its store has no more than ``size`` bytes free"""
+    lab.small.mkdir(exist_ok=True)
+    outer = lab.namespace
+    arguments = (lab.small, lab.store, size)
+    lab.namespace = Namespace(SMALL, *arguments, within=outer)
+    try:
+        yield lab.namespace
+    finally:
+        lab.namespace.close()
+        lab.namespace = outer
+
+
+def resize(lab, size: str) -> None:
+    """Give the small file system another size"""
+    lab.namespace.run("mount", "-o", f"remount,size={size}", lab.small)

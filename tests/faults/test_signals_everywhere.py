@@ -4,13 +4,10 @@ import signal
 
 import pytest
 
-from .lab import ALWAYS, MACHINE, STATUS, operations
+from .lab import ALWAYS, ENDLESS, STATUS, operations
 
 # At which of its commands
 SIGNALS = {signal.SIGINT: 0.0, signal.SIGTERM: 0.5, signal.SIGKILL: 1.0}
-# What takes minutes (the machine) or brings other packages another day (the archive) is
-# ended as all others, and not run to its end afterwards
-ENDLESS = {MACHINE, "fetch_debian_userspace", "fetch_debian_kernel"}
 REPRESENTATIVE = {
     (signal.SIGINT, "build_uki"),
     (signal.SIGTERM, "partition"),
@@ -29,14 +26,12 @@ def cases():
 
 @pytest.mark.parametrize("operation, number", list(cases()))
 def test_ended_by(lab, operation, number):
-    forgotten = lab.forget(operation)
-    before = lab.state()
-    build = lab.build().until_within(operation, SIGNALS[number]).end(number)
-    assert build.status == STATUS[number], build.said
-    assert "Traceback" not in build.said
-    assert before.damage(swept=number != signal.SIGKILL) == []
-    if operation in ENDLESS:
-        lab.remember(forgotten)
+    with lab.forgetting(operation, for_good=operation not in ENDLESS):
+        before = lab.state()
+        build = lab.build().until_within(operation, SIGNALS[number]).end(number)
+        assert build.status == STATUS[number], build.said
+        assert "Traceback" not in build.said
+        assert before.damage(swept=number != signal.SIGKILL) == []
     again = lab.build().end()
     assert again.status == 0, again.said
     assert again.started() - ALWAYS <= {operation}
