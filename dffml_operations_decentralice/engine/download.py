@@ -47,6 +47,7 @@ async def fetch_all(
     remote = [one for one in pending if "://" in one.source]
     for one in pending:
         if "://" not in one.source:
+            signals.check()
             await asyncio.to_thread(_copy, one)
             done(one)
     if not remote:

@@ -9,6 +9,7 @@ does is known by its events, and by a bubblewrap that tells of each command.
 import contextlib
 import json
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -98,9 +99,22 @@ class Lab:
         self.result = os.readlink(self.cwd / "result")
 
     def build(self, *overlays, **options) -> "Build":
-        """`build -progress json`, running"""
-        argv = [*BUILD, "-progress", "json", "-overlays", *overlays, *OVERLAYS]
-        return Build(self, options.pop("argv", argv), **options)
+        """`build -progress json`, or another command, running"""
+        return Build(self, options.pop("argv", self.argv(*overlays)), **options)
+
+    def argv(self, *overlays: str) -> List[str]:
+        """The command that builds the image"""
+        return [*BUILD, "-progress", "json", "-overlays", *overlays, *OVERLAYS]
+
+    def sweep(self) -> List[str]:
+        """A command that does no more than to open the store"""
+        modules = "from dffml_operations_decentralice import compat; compat.install()"
+        script = (
+            f"{modules}; import sys, pathlib;"
+            "from dffml_operations_decentralice.engine.store import Store;"
+            "Store(pathlib.Path(sys.argv[1]))"
+        )
+        return [sys.executable, "-c", script, str(self.store)]
 
     def _commands(self, operation: str) -> int:
         """How many commands an operation runs, by the log of its last run"""
@@ -111,9 +125,9 @@ class Lab:
 
     def tidy(self) -> None:
         """End what a test that failed left running"""
-        for build in self.builds:
-            if build.process.poll() is None:
-                build.end(signal.SIGKILL)
+        for build in list(self.builds):
+            build.process.kill()
+            build.process.communicate()
         self.builds.clear()
         for path in self.written():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -134,7 +148,7 @@ class Lab:
 
     @contextlib.contextmanager
     def forgetting(self, operation: str, for_good: bool = False) -> Iterator[None]:
-        """Have an operation's results be unknown within the block, or till made again"""
+        """Have an operation's results be unknown: in the block, or for good"""
         found = {}
         for path in self.store.glob("actions/*.json"):
             content = path.read_bytes()
@@ -228,7 +242,7 @@ class Build:
         self.commands: List[int] = []  # bubblewrap's children
         self.status: Optional[int] = None
         self._told = os.open(lab.fifo, os.O_RDWR | os.O_NONBLOCK)
-        self._rest = {"said": b"", "told": b""}
+        self._rest = b""
         lab.builds.append(self)
         self.process = subprocess.Popen(
             lab.namespace.argv(argv, lab.cwd),
@@ -251,11 +265,13 @@ class Build:
         self.until("start", operation)
         count = self.lab.commands[operation]
         wanted = round(part * (count - 1))
-        if count:
-            enough = lambda: len(self.commands) > wanted or self.told("end", operation)
-            self._read(enough)
-        if 0 <= wanted < len(self.commands):
-            self._wait_for_exec(self.commands[wanted])
+        return self.until_command(wanted, operation) if count else self
+
+    def until_command(self, number: int, operation: str = "") -> "Build":
+        """Read on until a command runs, or the operation has ended without it"""
+        self._read(lambda: len(self.commands) > number or self.told("end", operation))
+        if len(self.commands) > number:
+            self._wait_for_exec(self.commands[number])
         return self
 
     def told(self, event: str, operation: str) -> List[Dict[str, Any]]:
@@ -284,6 +300,7 @@ class Build:
         self.process.stdout.close()
         self.process.stderr.close()
         os.close(self._told)
+        self.lab.builds.remove(self)
         return self
 
     def _wait_for_exec(self, pid: int) -> None:
@@ -308,15 +325,15 @@ class Build:
                     self._take(source.data, data)
 
     def _take(self, kind: str, data: bytes) -> None:
-        *lines, self._rest[kind] = (self._rest[kind] + data).split(b"\n")
+        if kind == "told":  # in pieces, those of several commands mixed
+            self.commands += map(int, re.findall(rb'"child-pid": (\d+)', data))
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace")
-            if kind == "said":
-                self.said += text + "\n"
-                if text.startswith("{"):
-                    self.events.append(json.loads(text))
-            elif "child-pid" in text:
-                self.commands.append(json.loads(text)["child-pid"])
+            self.said += text + "\n"
+            if text.startswith("{"):
+                self.events.append(json.loads(text))
 
 
 STATUS = {

@@ -20,7 +20,8 @@ done
 exec 5< "$1"
 for folder in /tmp /var/tmp; do
     upper=/proc/self/fd/5$folder
-    mount -t overlay overlay -o "lowerdir=$folder,upperdir=$upper,workdir=$upper.work" $folder
+    options="lowerdir=$folder,upperdir=$upper,workdir=$upper.work"
+    mount -t overlay -o "$options" overlay $folder
 done
 mount --no-canonicalize --rbind /proc/self/fd/3 "$2"
 mount --no-canonicalize --rbind /proc/self/fd/4 "$3"
@@ -85,17 +86,21 @@ def apart(seen: Path, folder: Path, store: Path) -> Namespace:
 
 
 @contextlib.contextmanager
-def small(lab, size: int) -> Iterator[Namespace]:
-    """The laboratory, but that its store has no more than ``size`` bytes free"""
-    lab.small.mkdir(exist_ok=True)
+def entered(lab, script: str, *arguments: Any) -> Iterator[None]:
+    """The laboratory, but with more mounts"""
     outer = lab.namespace
-    arguments = (lab.small, lab.store, size)
-    lab.namespace = Namespace(SMALL, *arguments, within=outer)
+    lab.namespace = Namespace(script, *arguments, within=outer)
     try:
-        yield lab.namespace
+        yield
     finally:
         lab.namespace.close()
         lab.namespace = outer
+
+
+def small(lab, size: int):
+    """The laboratory, but that its store has no more than ``size`` bytes free"""
+    lab.small.mkdir(exist_ok=True)
+    return entered(lab, SMALL, lab.small, lab.store, size)
 
 
 def resize(lab, size: str) -> None:
