@@ -63,12 +63,12 @@ class Store:
         try:
             for name in FOLDERS:
                 (root / name).mkdir(parents=True, exist_ok=True)
+            self._sweep()
         except OSError as error:
             raise UserError(
                 f"the store {root} cannot be used: {error.strerror}",
                 remedy="set DECENTRALICE_STORE to a directory that you may write to",
             ) from error
-        self._sweep()
 
     def object_digest(self, path: str) -> Optional[str]:
         """The digest in an artefact's name, None of any other path"""

@@ -34,7 +34,13 @@ ALWAYS = {"publish_result"}
 # ended as all others, and not run to its end afterwards
 ENDLESS = {MACHINE, "fetch_debian_userspace", "fetch_debian_kernel"}
 LIMIT = 900.0  # seconds: no step takes as long; a build that hangs is a failure
-TELLING = '#!/bin/sh\nexec {bwrap} --json-status-fd 9 "$@" 9> {fifo}\n'
+# Tells of each command; if it is to be held, the command waits for a word
+TELLING = """#!/bin/sh
+if [ -e {hold} ]; then
+    exec {bwrap} --json-status-fd 9 --block-fd 8 "$@" 9> {fifo} 8<> {gate}
+fi
+exec {bwrap} --json-status-fd 9 "$@" 9> {fifo}
+"""
 
 
 def operations() -> List[str]:
@@ -77,11 +83,14 @@ class Lab:
         self.temporary.mkdir()
         copy_store(image, self.store)
         self.fifo = folder / "commands"
+        self.gate, self.hold = folder / "gate", folder / "hold"
         os.mkfifo(self.fifo)
+        os.mkfifo(self.gate)
         self.bin = folder / "bin"
         self.bin.mkdir()
         telling = self.bin / "bwrap"
-        telling.write_text(TELLING.format(bwrap=find_tool("bwrap"), fifo=self.fifo))
+        places = {"fifo": self.fifo, "gate": self.gate, "hold": self.hold}
+        telling.write_text(TELLING.format(bwrap=find_tool("bwrap"), **places))
         telling.chmod(0o755)
         self.commands = {name: self._commands(name) for name in operations()}
         self.builds: List[Build] = []
@@ -129,6 +138,8 @@ class Lab:
             build.process.kill()
             build.process.communicate()
         self.builds.clear()
+        self.hold.unlink(missing_ok=True)
+        shutil.rmtree(self.store / "tmp")
         for path in self.written():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -150,7 +161,7 @@ class Lab:
     def forgetting(self, operation: str, for_good: bool = False) -> Iterator[None]:
         """Have an operation's results be unknown: in the block, or for good"""
         found = {}
-        for path in self.store.glob("actions/*.json"):
+        for path in self._actions():
             content = path.read_bytes()
             if json.loads(content)["parts"]["operation"] == operation:
                 found[path] = content
@@ -164,11 +175,20 @@ class Lab:
                 for path, content in found.items():
                     path.write_bytes(content)
 
-    def recorded(self, operation: str, what: str) -> float:
-        """``seconds`` or ``bytes`` of the newest of an operation's results"""
-        found = [json.loads(one.read_text()) for one in self.store.glob("actions/*")]
-        mine = [one for one in found if one["parts"]["operation"] == operation]
-        return max(mine, key=lambda one: one["made"])[what] if mine else 0
+    def action(self, operation: str) -> Path:
+        """The record of the newest of an operation's results"""
+        found = {one: json.loads(one.read_text()) for one in self._actions()}
+        mine = [one for one in found if found[one]["parts"]["operation"] == operation]
+        return max(mine, key=lambda one: found[one]["made"])
+
+    def size(self, operation: str) -> int:
+        """Bytes of the newest of an operation's results, 0 if none is remembered"""
+        if operation in ALWAYS:
+            return 0
+        return json.loads(self.action(operation).read_text())["bytes"]
+
+    def _actions(self) -> List[Path]:
+        return list(self.store.glob("actions/*.json"))
 
     def state(self) -> "State":
         """What is now, to be compared"""
@@ -266,6 +286,19 @@ class Build:
         count = self.lab.commands[operation]
         wanted = round(part * (count - 1))
         return self.until_command(wanted, operation) if count else self
+
+    def until_held(self, operation: str) -> "Build":
+        """Read on until an operation is about to run its first command; it waits"""
+        self.lab.hold.touch()
+        self.until("start", operation)
+        self._read(lambda: self.commands)
+        self.lab.hold.unlink()
+        return self
+
+    def release(self) -> "Build":
+        """Have the command go on which is held"""
+        self.lab.gate.write_bytes(b"x")
+        return self
 
     def until_command(self, number: int, operation: str = "") -> "Build":
         """Read on until a command runs, or the operation has ended without it"""

@@ -23,7 +23,7 @@ def cases():
 
 @pytest.mark.parametrize("operation", list(cases()))
 def test_no_space(lab, operation):
-    size = int(lab.recorded(operation, "bytes"))
+    size = lab.size(operation)
     size = PAGE if size < TINY else min(size // 2, ENOUGH)
     with lab.forgetting(operation), private.small(lab, size):
         before = lab.state()

@@ -12,11 +12,9 @@ OPERATION = "partition"
 
 @pytest.fixture
 def two(lab):
-    """One at work, its command stopped; another that waits for it"""
+    """One at work, its command held; another that waits for it"""
     with lab.forgetting(OPERATION):
-        first = lab.build().until_within(OPERATION, 0)
-        os.kill(first.commands[0], signal.SIGSTOP)
-        yield first, waiting(lab.build())
+        yield lab.build().until_held(OPERATION), waiting(lab.build())
 
 
 def waiting(build):
@@ -39,7 +37,7 @@ def links(folder):
 def test_the_second_uses_what_the_first_makes(lab, two):
     before = lab.state()
     first, second = two
-    os.kill(first.commands[0], signal.SIGCONT)
+    first.release()
     for build in two:
         assert build.end().status == 0, build.said
     assert first.started() == ALWAYS | {OPERATION}
@@ -60,5 +58,4 @@ def test_the_second_does_it_if_the_first_is_killed(lab, two):
 def test_the_second_need_not_wait(lab, two):
     first, second = two
     assert second.end(signal.SIGINT).status == 128 + signal.SIGINT, second.said
-    os.kill(first.commands[0], signal.SIGCONT)
-    assert first.end().status == 0, first.said
+    assert first.release().end().status == 0, first.said
