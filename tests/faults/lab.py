@@ -102,6 +102,7 @@ class Lab:
         }
         self.seen, self.small = folder / "seen", folder / "small"
         self.namespace = private.apart(self.seen, folder, image.store)
+        self.known = host.children(os.getpid())
         for _ in range(2):  # the first finds no lock in this directory, and writes it
             done = self.build().end()
             assert done.status == 0, done.said
@@ -137,9 +138,13 @@ class Lab:
         for build in list(self.builds):
             build.process.kill()
             build.process.communicate()
+        for pid in host.children(os.getpid()) - self.known:
+            os.kill(pid, signal.SIGKILL)
+        host.left_over(self.known)
         self.builds.clear()
         self.hold.unlink(missing_ok=True)
-        shutil.rmtree(self.store / "tmp")
+        shutil.rmtree(self.store / "tmp", ignore_errors=True)
+        (self.store / "tmp").mkdir()
         for path in self.written():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
