@@ -23,7 +23,7 @@ from .engine.operation import UPDATE
 from .engine.progress import emit
 from .engine.settings import check, validated
 from .engine.store import Store, default_root
-from .errors import DecentrAliceError, NetworkError, UserError
+from .errors import NetworkError, UserError, cause
 
 GRACE = 10.0  # seconds in which an operation that is cancelled has to clean up
 PROBE = 15.0  # seconds that an upstream has to answer
@@ -287,14 +287,3 @@ def existing(disk: Path) -> Path:
             f"no disk {disk}", remedy="build one, or give the disk: -disk FILE"
         )
     return disk.resolve()
-
-
-def cause(error: Optional[BaseException]) -> Optional[DecentrAliceError]:
-    """Our error in a chain of dffml's"""
-    seen: List[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, DecentrAliceError):
-            return error
-        seen.append(error)
-        error = error.__cause__ or error.__context__
-    return None

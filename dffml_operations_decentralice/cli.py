@@ -22,7 +22,6 @@ from dffml.util.cli.cmd import CMD, CMDOutputOverride
 
 from .errors import DecentrAliceError, SignatureError, UserError
 
-INTERRUPTED = 128  # plus the signal: what shells say of a program that it ended
 RESULT = "result/disk.qcow2"
 LINK = "result"
 PROGRESS = "Progress: `auto`, `rich`, `lines` or `json`"
@@ -103,7 +102,7 @@ def exit_code(error: DecentrAliceError) -> int:
     from .engine import signals
 
     number = signals.received()
-    return INTERRUPTED + number if number else error.exit_code
+    return signals.SHELL + number if number else error.exit_code
 
 
 @config

@@ -97,3 +97,14 @@ class DoesNotBoot(DecentrAliceError):
 
     exit_code = 9
     kind = "does-not-boot"
+
+
+def cause(error: Optional[BaseException]) -> Optional[DecentrAliceError]:
+    """Our error in a chain of dffml's"""
+    seen: List[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, DecentrAliceError):
+            return error
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None

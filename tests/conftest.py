@@ -55,11 +55,11 @@ class Image:
         self.log = log
         self.report = json.loads((directory / "report.json").read_text())
         self.disk = (directory / "disk.qcow2").resolve()
-        self._artefacts = made_of(store, directory.name)
+        self.made_of = made_of(store, directory.name)
 
     def artefact(self, name: str) -> Path:
         """``root-tree``, ``tools-tree``, …: that of this image, not the newest"""
-        return self.store / "objects" / self._artefacts[name]
+        return self.store / "objects" / self.made_of[name]
 
 
 def made_of(store: Path, result: str) -> Dict[str, str]:

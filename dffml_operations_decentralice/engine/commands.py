@@ -48,6 +48,7 @@ def environment(home: Path, more: Optional[Mapping[str, str]] = None) -> Dict[st
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     fixed = {
         "HOME": str(home),
+        "TMPDIR": str(home),  # where it is removed, whatever ends the command
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         "SOURCE_DATE_EPOCH": str(EPOCH),
@@ -125,7 +126,7 @@ def failure(
 ) -> DecentrAliceError:
     """The error of a command that ended with ``status``"""
     lines = [line.strip() for line in tail(log) if line.strip()]
-    if any("No space left on device" in line for line in lines):
+    if any("no space left on device" in line.lower() for line in lines):
         return no_space(log.parent)
     how = f"exited with {status}"
     if status is not None and status < 0:

@@ -76,6 +76,7 @@ async def fetch_all(
         fetches = [_Fetch(one, meter, place) for one in wanted]
         for fetch in fetches:
             if not fetch.remote:
+                signals.check()
                 await asyncio.to_thread(fetch.copy)
         remote = [fetch for fetch in fetches if fetch.remote]
         if remote:

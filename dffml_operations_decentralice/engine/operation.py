@@ -35,7 +35,7 @@ from typing import (
 
 from dffml import DataFlow, Definition, op
 
-from ..errors import DecentrAliceError
+from ..errors import CommandFailed, DecentrAliceError
 from . import check, namespace, plan, progress, signals
 from .code import OURS, code_digest, files_digest
 from .commands import find_tool
@@ -43,7 +43,7 @@ from .digest import digest_of, size_of
 from .progress import emit
 from .settings import validated
 from .step import FILES, Step
-from .store import Store, default_root, key_of
+from .store import Store, default_root, key_of, no_space, says_no_space
 
 FORMAT = 2  # of keys: to be raised when the engine changes what results are made of
 UMASK = 0o022  # of all that is made, whoever makes it
@@ -109,6 +109,7 @@ class Action:
         flow: Optional[DataFlow] = None,
     ) -> str:
         """The path of the result, made if need be, and if the flow's steps have room"""
+        signals.watch()
         signals.check()
         settings = self.configured(config)
         parts = self.parts(settings, artefacts, store)
@@ -169,7 +170,12 @@ class Action:
         os.umask(UMASK)
         with store.scratch(self.name) as scratch:
             step: Step = Step(self.name, settings, store, scratch, self.result, log)
-            await self.function(step, **artefacts)
+            try:
+                await self.function(step, **artefacts)
+            except CommandFailed as error:
+                if store.is_full() or says_no_space(step.log):
+                    raise no_space(store.root) from error
+                raise
             yield step
 
     def why(self, parts: Dict[str, Any], store: Store) -> str:

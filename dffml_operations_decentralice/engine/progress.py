@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, TextIO
 
 from ..errors import DecentrAliceError, UserError, as_lines
+from . import signals
 
 VERSION = 1  # of the events: raised when a program that reads them has to change
 THROTTLE = 0.2  # seconds between two events about the bytes of a step
@@ -264,11 +265,15 @@ class Meter:
 
 
 def write_line(file: Optional[TextIO], line: str) -> None:
-    """One write for a line, as threads may tell too. Nobody has to listen."""
-    with contextlib.suppress(OSError):
+    """One write for a line, as threads may tell too"""
+    try:
         stream = file or sys.stderr
         stream.write(line + "\n")
         stream.flush()
+    except BrokenPipeError:
+        signals.nobody_listens()
+    except OSError:  # such as a terminal that is gone, which SIGHUP tells
+        pass
 
 
 def plain(text: str) -> str:

@@ -1,21 +1,29 @@
 """
-SIGINT and SIGTERM end the commands that run, and then the build by its ordinary way of
-failing
+A signal that asks for the end ends the commands that run, and then the build by its
+ordinary way of failing
 
 dffml's own command line exits with 0 on Ctrl-C and leaves children behind. Here the
 commands end, so the operation fails by itself, and what cleans up after failures does.
+The exit status is 128 plus the signal's number, as shells have it, whoever runs the
+flow.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
+import sys
+import weakref
 from typing import Iterable, Optional, Set
 
-from ..errors import CommandFailed
+from ..errors import CommandFailed, cause
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SHELL = 128  # plus the signal: what shells say of a program that it ended
 
 _groups: Set[int] = set()
 _tasks: Set["asyncio.Future"] = set()
+_loops: "weakref.WeakSet" = weakref.WeakSet()
 _received: Optional[int] = None
 
 
@@ -34,20 +42,52 @@ def check() -> None:
 
 
 def watch() -> None:
-    """Handle the signals; called before each command, cheap"""
+    """Handle the signals; called before each operation and command, cheap"""
+    loop = asyncio.get_running_loop()
+    if loop in _loops:
+        return
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, _handle, number)
+        for number in ENDING:
+            # nohup, or a job in the background: whoever starts us wants it ignored
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, end, number)
+        _loops.add(loop)
 
 
-def _handle(number: int) -> None:
+def end(number: int) -> None:
+    """End what runs, and let nothing else begin; the first signal counts"""
     global _received
-    _received = number
+    if _received is None:
+        _received = number
+        sys.excepthook = _say_so
     for group in list(_groups):
         kill(group)
     for task in list(_tasks):
         task.cancel()
+
+
+def nobody_listens() -> None:
+    """
+    Who read standard error is gone (``build 2>&1 | head``): as SIGPIPE, which Python
+    ignores. What else is written there must not fail too.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stderr.fileno())
+    os.close(nowhere)
+    end(signal.SIGPIPE)
+
+
+def _say_so(kind, error, trace) -> None:
+    """
+    What dffml's command line does not catch ends the interpreter with 1, and a
+    traceback. To be asked to end is no defect.
+    """
+    ours = cause(error)
+    if ours is None:
+        sys.__excepthook__(kind, error, trace)
+    elif not ours.told:
+        print("\n".join(ours.lines()), file=sys.stderr)
+    raise SystemExit(SHELL + (_received or 0))
 
 
 @contextlib.contextmanager

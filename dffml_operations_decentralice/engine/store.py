@@ -67,7 +67,7 @@ UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}  # powers of two
 LOGS = 10  # of an operation
 RESULTS = 10  # of a link: what is known of earlier ones, to tell what changed
 RACY = 2.0  # seconds: a file that young may change again without another time
-TEMPORARY = Path("/tmp")  # where commands write, which do not see TMPDIR
+LEAST = 1 << 20  # bytes free; with less a file system is full
 HOUR = 3600.0  # seconds
 POLL = 0.2  # seconds between looks at another process's lock; nothing tells
 
@@ -123,12 +123,12 @@ class Store:
             for name in FOLDERS:
                 (root / name).mkdir(parents=True, exist_ok=True)
             self._join()
+            self._sweep()
         except OSError as error:
             raise UserError(
                 f"the store {root} cannot be used: {error.strerror}",
                 remedy="set DECENTRALICE_STORE to a directory that you may write to",
             ) from error
-        self._sweep()
 
     def object_name(self, path: str) -> Optional[str]:
         """The name of an artefact, None of any other path"""
@@ -173,7 +173,7 @@ class Store:
         """
         path = self.root / "tmp" / f"{key}.lock"
         while True:
-            with open(path, "w") as lock:
+            with _space(self.root), open(path, "w") as lock:
                 while not _try_lock(lock):
                     signals.check()
                     await asyncio.sleep(POLL)
@@ -255,6 +255,15 @@ class Store:
             self._write(self.root / "latest" / f"{name}.json", action)
         self._note(key, action)
         _made.add(self.root)
+
+    def is_full(self) -> bool:
+        """
+        Whether there is no room for anything. A command that found none often has no
+        room to say so in its log either.
+        """
+        found = os.statvfs(self.root)
+        inodes = found.f_favail or not found.f_files  # some file systems do not count
+        return found.f_bavail * found.f_frsize < LEAST or not inodes
 
     def keep(self, link: Path) -> None:
         """
@@ -339,8 +348,7 @@ class Store:
         with self._sweeping():
             for path in (self.root / "tmp").iterdir():
                 with contextlib.suppress(FileNotFoundError):
-                    if _abandoned(path):
-                        remove_tree(path) if path.is_dir() else path.unlink()
+                    _remove_abandoned(path)
 
     @contextlib.contextmanager
     def _sweeping(self) -> Iterator[None]:
@@ -494,18 +502,19 @@ def _try_lock(file) -> bool:
     return True
 
 
-def _abandoned(path: Path) -> bool:
+def _remove_abandoned(path: Path) -> None:
     """
-    Whether nobody works at an entry of ``tmp``. A directory that has no lock lost its
-    owner while it was made or removed, as this is done by one process at a time.
+    Remove an entry of ``tmp`` that nobody works at. A directory that has no lock lost
+    its owner while it was made or removed, as this is done by one process at a time.
     """
-    lock = path / LOCK if path.is_dir() else path
-    if not lock.exists():
-        return True
-    if lock is path and path.stat().st_mtime > time.time() - HOUR:
-        return False
-    with open(lock) as file:
-        return _try_lock(file)
+    if path.is_dir():
+        if not (path / LOCK).exists():
+            return remove_tree(path)
+    elif path.suffix != ".lock" and path.stat().st_mtime > time.time() - HOUR:
+        return  # a file on its way to its place: nothing tells whether it has an owner
+    with open(path / LOCK if path.is_dir() else path) as file:
+        if _try_lock(file):  # held meanwhile: whoever waits for it looks again
+            remove_tree(path) if path.is_dir() else path.unlink()
 
 
 def _is_at(file, path: Path) -> bool:
@@ -535,18 +544,15 @@ def _space(root: Path) -> Iterator[None]:
         raise no_space(root) from error
 
 
+def says_no_space(log: Path) -> bool:
+    """Whether a command said so; each tool has words of its own around it"""
+    return b"no space left on device" in log.read_bytes().lower()
+
+
 def no_space(root: Path) -> SpaceError:
-    """
-    What is said when a file system is full: that of the store, or that of the temporary
-    files of commands
-    """
-    places = [root]
-    if TEMPORARY.exists() and TEMPORARY.stat().st_dev != root.stat().st_dev:
-        places.append(TEMPORARY)
-    free, place = min((shutil.disk_usage(one).free >> 20, one) for one in places)
+    """What is said when a file system is full"""
+    free = shutil.disk_usage(root).free >> 20
     return SpaceError(
-        f"no space left below {place} ({free} MB free)",
-        remedy="free some, or set DECENTRALICE_STORE to another file system"
-        if place == root
-        else "free some: commands put their temporary files there",
+        f"no space left below {root} ({free} MB free)",
+        remedy="free some, or set DECENTRALICE_STORE to another file system",
     )

@@ -147,7 +147,7 @@ class BootloaderSettings:
     entry: str = setting("Name of the UKI on the ESP", default="decentralice.efi")
 
 
-@operation(result="esp.img")
+@operation(result="esp.img", space=35)
 async def install_bootloader(
     step: Step[BootloaderSettings],
     table: PartitionTable,
@@ -210,7 +210,7 @@ def fat_argvs(esp: Partition, entry: str) -> List[List[str]]:
     ]
 
 
-@operation(result="root.img")
+@operation(result="root.img", space=250)
 async def format_root(
     step: Step, table: PartitionTable, root: RootTree, tools: ToolsTree
 ) -> RootFileSystem:
@@ -278,7 +278,7 @@ def inode_times(count: int, epoch: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-@operation(result="disk.qcow2", tools=("qemu-img",))
+@operation(result="disk.qcow2", tools=("qemu-img",), space=250)
 async def write_disk(
     step: Step, table: PartitionTable, esp: EspFileSystem, root: RootFileSystem
 ) -> DiskImage:

@@ -217,7 +217,7 @@ def is_exact(package: Any) -> bool:
     )
 
 
-@operation(tools=("rpmkeys",))
+@operation(tools=("rpmkeys",), space=80)
 async def fetch_kernel_rpms(
     step: Step, repository: KernelRepository, lock: KernelLock
 ) -> KernelRpms:
@@ -226,7 +226,7 @@ async def fetch_kernel_rpms(
     return KernelRpms(str(step.out))
 
 
-@operation(tools=("rpmkeys",))
+@operation(tools=("rpmkeys",), space=80)
 async def fetch_initrd_rpms(
     step: Step, repository: KernelRepository, lock: KernelLock
 ) -> InitrdRpms:
@@ -306,7 +306,7 @@ async def rpm_install(step: Step, root: Path, keys: List[Path], files, *options)
         raise CommandFailed(f"rpm: {line}", remedy="see the log", log=step.log)
 
 
-@operation(tools=("rpm", "rpmkeys"))
+@operation(tools=("rpm", "rpmkeys"), space=110)
 async def install_fedora(
     step: Step, repository: KernelRepository, rpms: InitrdRpms
 ) -> FedoraTree:
@@ -337,7 +337,7 @@ def tidy_fedora(root: Path) -> None:
         (root / name).mkdir(parents=True, exist_ok=True)
 
 
-@operation(tools=("rpm", "rpmkeys", "depmod"))
+@operation(tools=("rpm", "rpmkeys", "depmod"), space=60)
 async def depmod(
     step: Step, repository: KernelRepository, rpms: KernelRpms
 ) -> KernelModules:

@@ -57,7 +57,8 @@ async def publish_result(
     check_link(link)
     write_lock(lock, userspace_lock, kernel_lock)
     replace_link(link, result)
-    step.store.keep(link.absolute())
+    for kept in filter(Path.is_symlink, (link, last_good(link))):
+        await step.thread(step.store.keep, kept.absolute())
     report = json.loads(Path(result, "report.json").read_text())
     judge(report, link)
     said = {"result": str(link.absolute()), "verdict": report["verdict"]}
@@ -97,12 +98,17 @@ def replace_link(link: Path, target: str) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     if verdict(link) == "boots" and verdict(Path(target)) != "boots":
         if os.readlink(link) != target:
-            os.replace(link, link.with_name(link.name + LAST_GOOD))
+            os.replace(link, last_good(link))
     digest = hashlib.sha256(str(link).encode()).hexdigest()[:8]
     new = link.with_name(f".{link.name}.{digest}")
     new.unlink(missing_ok=True)
     new.symlink_to(target)
     os.replace(new, link)
+
+
+def last_good(link: Path) -> Path:
+    """Where the last result that boots is kept, while a newer one does not"""
+    return link.with_name(link.name + LAST_GOOD)
 
 
 def verdict(result: Path) -> str:

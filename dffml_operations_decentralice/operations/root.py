@@ -138,7 +138,7 @@ class RootSettings:
     )
 
 
-@operation(files=("root",), tools=("cp",))
+@operation(files=("root",), tools=("cp",), space=60)
 async def compose_root(
     step: Step[RootSettings],
     userspace: UserspaceTree,

@@ -66,7 +66,7 @@ class SsiServiceSettings:
     )
 
 
-@operation(tools=("go env GOVERSION",), files=(SOURCES,))
+@operation(tools=("go env GOVERSION",), files=(SOURCES,), space=1600)
 async def build_ssi_service(step: Step[SsiServiceSettings]) -> SsiServiceProgram:
     """
     Build the service: a directory of ``ssi-service``, a static program, and
@@ -136,7 +136,7 @@ async def package_ssi_service(
     return SsiServicePackage(str(step.out))
 
 
-@operation(tools=("apko-tree",))
+@operation(tools=("apko-tree",), space=55)
 async def install_ssi_service(step: Step, package: SsiServicePackage) -> SsiServiceTree:
     """
     Install the package with apko: ``root/`` has its files and, as

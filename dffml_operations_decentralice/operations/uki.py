@@ -23,7 +23,7 @@ class UkiSettings:
     splash: str = setting("Splash image, a 24-bit BMP file", default="", file=True)
 
 
-@operation(result="decentralice.efi")
+@operation(result="decentralice.efi", space=35)
 async def build_uki(
     step: Step[UkiSettings],
     modules: KernelModules,

@@ -197,7 +197,7 @@ def address(repository: str, url: str) -> str:
     return repositories.resolve(repository, local)
 
 
-@operation
+@operation(space=200)
 async def fetch_userspace(
     step: Step, repository: UserspaceRepository, lock: UserspaceLock
 ) -> UserspacePackages:
@@ -243,7 +243,7 @@ def unpack_all(folder: Path, wanted: Dict[str, Dict[str, Any]], out: Path) -> No
         file.unlink()
 
 
-@operation(tools=("apko-tree",))
+@operation(tools=("apko-tree",), space=110)
 async def install_userspace(
     step: Step,
     repository: UserspaceRepository,
@@ -261,7 +261,7 @@ async def install_userspace(
     return UserspaceTree(str(step.out))
 
 
-@operation(tools=("apko-tree",))
+@operation(tools=("apko-tree",), space=110)
 async def install_tools(
     step: Step,
     repository: UserspaceRepository,

@@ -67,6 +67,7 @@ def test_environment(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     assert environment(tmp_path, {"X": "1", "TZ": "CET"}) == {
         "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
         "LC_ALL": "C.UTF-8",
         "TZ": "CET",
         "SOURCE_DATE_EPOCH": str(EPOCH),

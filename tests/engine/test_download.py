@@ -586,7 +586,7 @@ def test_signal_ends_it(tmp_path, monkeypatch):
             part = tmp_path / "file.part"
             while not part.exists():
                 await asyncio.sleep(0.01)
-            signals._handle(15)
+            signals.end(15)
             await task
 
     monkeypatch.setattr(signals, "_received", None)

@@ -1,0 +1,26 @@
+"""One laboratory for all that is done to builds"""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from . import host
+from .lab import Lab
+
+
+@pytest.fixture(scope="session")
+def shared_lab(image):
+    """Beside the store: its objects are hard links"""
+    with tempfile.TemporaryDirectory(dir=image.store.parent) as folder:
+        made = Lab(image, Path(folder))
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def lab(shared_lab):
+    """The laboratory"""
+    with host.adopting():
+        yield shared_lab
+        shared_lab.tidy()
