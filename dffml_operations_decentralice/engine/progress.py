@@ -271,7 +271,8 @@ def write_line(file: Optional[TextIO], line: str) -> None:
         stream.write(line + "\n")
         stream.flush()
     except BrokenPipeError:
-        signals.nobody_listens()
+        if file is None:
+            signals.nobody_listens()
     except OSError:  # such as a terminal that is gone, which SIGHUP tells
         pass
 
