@@ -10,7 +10,6 @@ from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.digest import digest_of
 from dffml_operations_decentralice.engine.sandbox import tree_argv
 from dffml_operations_decentralice.operations.disk import TYPES
-from dffml_operations_decentralice.operations.userspace import accounts
 
 MIB = 1 << 20
 # The recipe: ESP from 1 to 261 MiB, swap to 10491 MiB, root to the end of 20 GB
@@ -119,6 +118,12 @@ def test_roots_password_is_locked(image):
         ("etc/machine-id", "root", "root", 0o444),
     ],
 )
+def accounts(root, file):
+    """Names and numbers of passwd or group"""
+    lines = (root / "etc" / file).read_text().splitlines()
+    return {line.split(":")[0]: int(line.split(":")[2]) for line in lines}
+
+
 def test_owners_and_modes(image, path, user, group, mode):
     root = image.artefact("root-tree")
     info = (root / path).lstat()
