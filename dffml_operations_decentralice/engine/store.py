@@ -221,7 +221,8 @@ def remove_tree(path: Path) -> None:
 def _make_writable(function, path, error):
     # without root's rights a read-only directory keeps what is in it
     os.chmod(os.path.dirname(path), 0o700)
-    os.chmod(path, 0o700) if not os.path.islink(path) else None
+    if os.path.isdir(path) and not os.path.islink(path):  # a file may be a hard link
+        os.chmod(path, 0o700)
     function(path)
 
 
