@@ -43,7 +43,7 @@ from .digest import digest_of, size_of
 from .progress import emit
 from .settings import validated
 from .step import FILES, Step
-from .store import Store, default_root, key_of, no_space, says_no_space
+from .store import Store, default_root, key_of, no_space, says_no_space, told_if_full
 
 FORMAT = 2  # of keys: to be raised when the engine changes what results are made of
 UMASK = 0o022  # of all that is made, whoever makes it
@@ -265,7 +265,9 @@ def operation(
             store = Store(default_root())
             config = self.parent.config
             flow = self.octx.config.dataflow if self.octx else None
-            return {"result": await action.execute(config, artefacts, store, flow)}
+            with told_if_full(store.root):
+                found = await action.execute(config, artefacts, store, flow)
+            return {"result": found}
         except DecentrAliceError as error:
             progress.tell(error, operation=action.name)
             raise

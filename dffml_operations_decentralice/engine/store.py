@@ -173,7 +173,7 @@ class Store:
         """
         path = self.root / "tmp" / f"{key}.lock"
         while True:
-            with _space(self.root), open(path, "w") as lock:
+            with told_if_full(self.root), open(path, "w") as lock:
                 while not _try_lock(lock):
                     signals.check()
                     await asyncio.sleep(POLL)
@@ -199,11 +199,11 @@ class Store:
     @contextlib.contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
         """A directory for work in progress; gone afterwards, also after a crash"""
-        with _space(self.root), self._sweeping():
+        with told_if_full(self.root), self._sweeping():
             path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root / "tmp"))
             lock = open(path / LOCK, "w")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        with lock, _space(self.root):
+        with lock, told_if_full(self.root):
             try:
                 yield path
             finally:
@@ -231,7 +231,7 @@ class Store:
         target = self.root / "objects" / found
         if lines is not None:
             self._write(self.root / "manifests" / found, "".join(lines))
-        with _space(self.root), self.index():
+        with told_if_full(self.root), self.index():
             if lines is None:
                 out.chmod(0o444)
                 os.replace(out, target)  # one that was there may be damaged
@@ -313,7 +313,7 @@ class Store:
 
     def _write(self, path: Path, content: Any) -> None:
         """Text as it is, anything else as JSON; the file is replaced at once"""
-        with _space(self.root):
+        with told_if_full(self.root):
             handle, new = tempfile.mkstemp(dir=self.root / "tmp", prefix=path.name)
             try:
                 text = content
@@ -535,7 +535,8 @@ def _read(path: Path) -> Optional[Dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _space(root: Path) -> Iterator[None]:
+def told_if_full(root: Path) -> Iterator[None]:
+    """Within the block a full file system is a `SpaceError`"""
     try:
         yield
     except OSError as error:

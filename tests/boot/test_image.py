@@ -105,6 +105,12 @@ def test_roots_password_is_locked(image):
     assert root.split(":")[1] == "!*"
 
 
+def accounts(root, file):
+    """Names and numbers of passwd or group"""
+    lines = (root / "etc" / file).read_text().splitlines()
+    return {line.split(":")[0]: int(line.split(":")[2]) for line in lines}
+
+
 @pytest.mark.parametrize(
     "path,user,group,mode",
     [
@@ -118,12 +124,6 @@ def test_roots_password_is_locked(image):
         ("etc/machine-id", "root", "root", 0o444),
     ],
 )
-def accounts(root, file):
-    """Names and numbers of passwd or group"""
-    lines = (root / "etc" / file).read_text().splitlines()
-    return {line.split(":")[0]: int(line.split(":")[2]) for line in lines}
-
-
 def test_owners_and_modes(image, path, user, group, mode):
     root = image.artefact("root-tree")
     info = (root / path).lstat()

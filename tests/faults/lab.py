@@ -61,7 +61,11 @@ def copy_store(image, store: Path) -> None:
     objects = [str(image.store / "objects" / name) for name in names]
     argv = ["cp", "-al", *objects, str(store / "objects")]
     subprocess.run(argv, check=True)
-    for name in ("actions", "latest", "logs", "memo.json"):
+    (store / "actions").mkdir()
+    for action in (image.store / "actions").iterdir():
+        if json.loads(action.read_text())["object"] in names:
+            shutil.copy2(action, store / "actions")
+    for name in ("latest", "logs", "memo.json"):
         subprocess.run(["cp", "-a", str(image.store / name), str(store)], check=True)
     (store / "cache").mkdir()
     for cache in (image.store / "cache").iterdir():

@@ -44,5 +44,5 @@ def complains(build, store):
     """In one line that names the directory and what is free there"""
     [failed] = [one for one in build.events if one["event"] == "failed"]
     assert failed["kind"] == SpaceError.kind
-    assert re.search(rf"{store}.*\d+ MB free", failed["lines"][0]), failed["lines"]
+    assert re.search(rf"{store}.*\d+ MB free", failed["cause"]), failed
     assert build.said.count("error:") <= 2, build.said  # the event is one of them
