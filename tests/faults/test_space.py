@@ -42,7 +42,9 @@ def test_no_space(lab, operation):
 
 def complains(build, store):
     """In one line that names the directory and what is free there"""
-    [failed] = [one for one in build.events if one["event"] == "failed"]
-    assert failed["kind"] == SpaceError.kind
-    assert re.search(rf"{store}.*\d+ MB free", failed["cause"]), failed
+    failed = [one for one in build.events if one["event"] == "failed"]
+    assert failed  # side by side, several may find no room
+    for one in failed:
+        assert one["kind"] == SpaceError.kind, one
+        assert re.search(rf"{store}.*\d+ MB free", one["cause"]), one
     assert build.said.count("error:") <= 2, build.said  # the event is one of them
