@@ -12,6 +12,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -47,13 +48,16 @@ class Command(CMD):
 
     async def told(self, recorder) -> Any:
         """The answer; how it ended is the last that the monitor is told"""
-        from .engine import namespace, progress
+        from .engine import namespace, progress, signals
 
         try:
             self.refuse_unknown()
             if self.uses_store:
                 namespace.become_root()
             answer = await self.answer(recorder)
+        except BrokenPipeError:  # who reads the answer has enough, as `head`
+            signals.silence(sys.stdout)
+            sys.exit(signals.SHELL + signal.SIGPIPE)
         except Exception as error:
             ours = (
                 error

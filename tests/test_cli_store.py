@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -78,6 +79,17 @@ def test_explain(built, command):
     found = json.loads(command("explain", "result", "-json").stdout)
     assert found["result"] == built.object("collected").name
     assert len(found["objects"]) == 5
+
+
+def test_nobody_reads_the_answer(built, work):
+    """As behind `| head`, which had enough"""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [*COMMAND, "explain"], cwd=work, stdout=theirs, stderr=subprocess.PIPE
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_explain_why(built, command):

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import weakref
-from typing import Iterable, Optional, Set
+from typing import Iterable, Optional, Set, TextIO
 
 from ..errors import CommandFailed, cause
 
@@ -66,14 +66,19 @@ def end(number: int) -> None:
         task.cancel()
 
 
+def silence(stream: TextIO) -> None:
+    """Have what else is written to a stream go nowhere, at the end of Python too"""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def nobody_listens() -> None:
     """
     Who read standard error is gone (``build 2>&1 | head``): as SIGPIPE, which Python
     ignores. What else is written there must not fail too.
     """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stderr.fileno())
-    os.close(nowhere)
+    silence(sys.stderr)
     end(signal.SIGPIPE)
 
 

@@ -77,6 +77,7 @@ def show(name: str, costs: List[Cost], details: bool = False) -> Dict:
     print(TABLE.format(name, *words), flush=True)
     return {
         "cpu_seconds": round(total[0], 2),
+        "mkosi_cpu_seconds": MKOSI.get(name, ""),
         "seconds": round(total[1], 2),
         "peak_mb": round(peak),
         "operations": {one.operation: round(one.cpu, 2) for one in costs if one.ran},
