@@ -8,6 +8,7 @@ each kind of failure.
 
 import argparse
 import asyncio
+import dataclasses
 import functools
 import json
 import logging
@@ -79,9 +80,19 @@ class Command(CMD):
             progress.emit("result", exit_code=status, ran=ran, unchanged=unchanged)
 
     def refuse_unknown(self) -> None:
-        """dffml puts aside what it does not know; a typing mistake is an error"""
-        if self.extra_config:
-            unknown = ", ".join(f"-{name}" for name in self.extra_config)
+        """
+        dffml puts aside what it does not know, and takes the beginning of an option for
+        the whole: both may be typing mistakes
+        """
+        fields = dataclasses.fields(self.CONFIG) if hasattr(self, "CONFIG") else ()
+        known = {"-log", *("-" + one.name.replace("_", "-") for one in fields)}
+        short = [
+            word
+            for word in set(sys.argv) - known
+            if len(word) > 1 and any(one.startswith(word) for one in known)
+        ]
+        unknown = ", ".join([*(f"-{name}" for name in self.extra_config), *short])
+        if unknown:
             raise UserError(
                 f"unknown option {unknown}", remedy="`-h` lists those there are"
             )

@@ -62,7 +62,8 @@ def test_help(command, argv):
 @pytest.mark.parametrize(
     "argv",
     [["explain", "-x"], ["status", "-x"], ["store", "verify", "-x"]]
-    + [["store", "prune", "-keeps", "1"]],
+    + [["store", "prune", "-keeps", "1"], ["store", "prune", "-keep", "1"]]
+    + [["status", "-overlay", "mirror"]],
     ids=" ".join,
 )
 def test_unknown_option(command, argv):
