@@ -12,6 +12,7 @@ writes to ``step.out`` is the result. It does not run if the store has the resul
 the same code, settings, inputs and tools; when it runs, it says why.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import hashlib
@@ -27,6 +28,7 @@ from typing import (
     Awaitable,
     Callable,
     Dict,
+    Iterator,
     List,
     Optional,
     get_args,
@@ -35,7 +37,13 @@ from typing import (
 
 from dffml import DataFlow, Definition, op
 
-from ..errors import CommandFailed, DecentrAliceError
+from ..errors import (
+    CommandFailed,
+    DecentrAliceError,
+    NetworkError,
+    SignatureError,
+    VmError,
+)
 from . import check, namespace, plan, progress, signals
 from .code import OURS, code_digest, files_digest
 from .commands import find_tool
@@ -47,6 +55,10 @@ from .store import Store, default_root, key_of, no_space, says_no_space, told_if
 
 FORMAT = 2  # of keys: to be raised when the engine changes what results are made of
 UMASK = 0o022  # of all that is made, whoever makes it
+LOOK = 5.0  # seconds between looks at what is free
+LOOKS = 3  # that find nothing, one after another
+# What a full file system is taken for by those who meet it
+MISLED = (CommandFailed, NetworkError, SignatureError, VmError)
 UPDATE = "DECENTRALICE_UPDATE"  # set: operations that ask the outside world ask anew
 
 try:  # the definitions of dffml's main branch have fields that a plain one lacks
@@ -171,8 +183,9 @@ class Action:
         with store.scratch(self.name) as scratch:
             step: Step = Step(self.name, settings, store, scratch, self.result, log)
             try:
-                await self.function(step, **artefacts)
-            except CommandFailed as error:
+                with ending_if_full(store):
+                    await self.function(step, **artefacts)
+            except MISLED as error:
                 if store.is_full() or says_no_space(step.log):
                     raise no_space(store.root) from error
                 raise
@@ -188,6 +201,27 @@ class Action:
         """Bytes of its result: those of the last one, else what is declared"""
         known = (store.last_action(self.name) or {}).get("bytes")
         return known if isinstance(known, int) else self.space << 20
+
+
+@contextlib.contextmanager
+def ending_if_full(store: Store) -> Iterator[None]:
+    """
+    End the commands if there is no room for what they write, and none comes: apt waits
+    for ever for a helper of its own that found none
+    """
+    watching = asyncio.ensure_future(_end_if_full(store))
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _end_if_full(store: Store) -> None:
+    looks = 0
+    while looks < LOOKS:
+        await asyncio.sleep(LOOK)
+        looks = looks + 1 if store.is_full() else 0
+    signals.end_commands()
 
 
 def reason(last: Optional[Dict], parts: Dict, settings: Optional[type] = None) -> str:

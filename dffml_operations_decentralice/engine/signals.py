@@ -60,10 +60,15 @@ def end(number: int) -> None:
     if _received is None:
         _received = number
         sys.excepthook = _say_so
-    for group in list(_groups):
-        kill(group)
+    end_commands()
     for task in list(_tasks):
         task.cancel()
+
+
+def end_commands() -> None:
+    """Kill the commands that run; the operations fail by it"""
+    for group in list(_groups):
+        kill(group)
 
 
 def silence(stream: TextIO) -> None:

@@ -201,7 +201,11 @@ class Store:
         """A directory for work in progress; gone afterwards, also after a crash"""
         with told_if_full(self.root), self._sweeping():
             path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root / "tmp"))
-            lock = open(path / LOCK, "w")
+            try:
+                lock = open(path / LOCK, "w")
+            except OSError:
+                path.rmdir()
+                raise
             fcntl.flock(lock, fcntl.LOCK_EX)
         with lock, told_if_full(self.root):
             try:

@@ -132,8 +132,10 @@ class Lab:
 
     def _commands(self, operation: str) -> int:
         """How many commands an operation runs, by the log of its last run"""
-        log = self.store / "logs" / f"{operation}.log"
-        lines = log.read_bytes().splitlines() if log.exists() else []
+        if operation in ALWAYS:
+            return 0
+        log = json.loads(self.action(operation).read_text())["log"]
+        lines = (self.store / "logs" / log).read_bytes().splitlines()
         # That of QEMU is the console's
         return sum(line.startswith(b"$ ") for line in lines) + (operation == MACHINE)
 
@@ -297,16 +299,21 @@ class Build:
         return self.until_command(wanted, operation) if count else self
 
     def until_held(self, operation: str) -> "Build":
-        """Read on until an operation is about to run its first command; it waits"""
+        """
+        Read on until an operation is about to run its first command, which waits; or
+        until it begins, if it runs none
+        """
         self.lab.hold.touch()
         self.until("start", operation)
-        self._read(lambda: self.commands)
+        if self.lab.commands[operation]:
+            self._read(lambda: self.commands)
         self.lab.hold.unlink()
         return self
 
     def release(self) -> "Build":
         """Have the command go on which is held"""
-        self.lab.gate.write_bytes(b"x")
+        if self.commands:
+            self.lab.gate.write_bytes(b"x")
         return self
 
     def until_command(self, number: int, operation: str = "") -> "Build":

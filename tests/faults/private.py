@@ -97,8 +97,8 @@ def entered(lab, script: str, *arguments: Any) -> Iterator[None]:
         lab.namespace = outer
 
 
-def small(lab, size: int):
-    """The laboratory, but that its store has no more than ``size`` bytes free"""
+def small(lab, size: str):
+    """The laboratory, but that its store has no more room than a tmpfs of ``size``"""
     lab.small.mkdir(exist_ok=True)
     return entered(lab, SMALL, lab.small, lab.store, size)
 
@@ -106,3 +106,9 @@ def small(lab, size: int):
 def resize(lab, size: str) -> None:
     """Give the small file system another size"""
     lab.namespace.run("mount", "-o", f"remount,size={size}", lab.small)
+
+
+def leave(lab, room: int) -> None:
+    """Make the small file system so small that ``room`` bytes are free"""
+    used = lab.namespace.run("df", "--output=used", "-B1", lab.small).split()[-1]
+    resize(lab, str(int(used) + room))
