@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import AsyncIterator, Collection, Dict, List, Mapping, Optional
+from typing import AsyncIterator, Awaitable, Collection, Dict, List, Mapping, Optional
 
 from ..errors import CommandFailed, DecentrAliceError, MissingTool
 from . import signals
@@ -100,13 +100,15 @@ async def start(
     signals.watch()
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     with open(log, "ab") as file:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=nothing if stdin is None else pipe,
-            stdout=pipe if stdout else file,
-            stderr=file,
-            env=dict(env),
-            start_new_session=True,
+        process = await _spawned(
+            asyncio.create_subprocess_exec(
+                *argv,
+                stdin=nothing if stdin is None else pipe,
+                stdout=pipe if stdout else file,
+                stderr=file,
+                env=dict(env),
+                start_new_session=True,
+            )
         )
     with signals.group(process.pid):
         try:
@@ -119,6 +121,23 @@ async def start(
             # No await before the kill: there might be no other turn of the loop
             signals.kill(process.pid)
             await process.wait()
+
+
+async def _spawned(
+    starting: Awaitable[asyncio.subprocess.Process],
+) -> asyncio.subprocess.Process:
+    """
+    The process, once it is known. If asyncio itself is cancelled meanwhile, it ends the
+    process alone: a child that bubblewrap has made by then would wait for ever.
+    """
+    started = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(started)
+    except asyncio.CancelledError:
+        process = await started
+        signals.kill(process.pid)
+        await process.wait()
+        raise
 
 
 def failure(

@@ -20,11 +20,12 @@ import collections
 import contextlib
 import functools
 import os
+import sys
 import threading
 import time
-from typing import Any, Deque, Dict, List, Optional, TextIO, Tuple
+from typing import Any, Deque, Dict, Iterator, List, Optional, TextIO, Tuple
 
-from . import progress
+from . import progress, signals
 from .progress import Event, plain
 
 REFRESH = 4  # times a second
@@ -83,9 +84,18 @@ class Display:
 
     def __call__(self, event: Event) -> None:
         method = getattr(self, event["event"], None)
-        with self._lock, contextlib.suppress(OSError):  # of a terminal that is gone
+        with self._lock, self._unless_gone():
             if method:
                 method(event)
+
+    @contextlib.contextmanager
+    def _unless_gone(self) -> Iterator[None]:
+        """A terminal that is gone is no failure, now or at Python's end"""
+        try:
+            yield
+        except OSError:
+            if self._file is None:
+                signals.silence(sys.stderr)
 
     def plan(self, event: Event) -> None:
         self._planned = len(event["operations"])
@@ -166,7 +176,7 @@ class Display:
         live, self._live = self._live, None
         if live is not None:
             atexit.unregister(self.close)
-            with contextlib.suppress(OSError):
+            with self._unless_gone():
                 live.stop()
 
     @functools.cached_property

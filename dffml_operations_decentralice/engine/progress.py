@@ -274,7 +274,8 @@ def write_line(file: Optional[TextIO], line: str) -> None:
         if file is None:
             signals.nobody_listens()
     except OSError:  # such as a terminal that is gone, which SIGHUP tells
-        pass
+        if file is None:
+            signals.silence(sys.stderr)  # or Python would fail at its end
 
 
 def plain(text: str) -> str:

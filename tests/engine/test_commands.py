@@ -1,6 +1,7 @@
 """Real commands: what they see, what is kept, what ends them"""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -283,3 +284,24 @@ def test_host_argv(tmp_path):
     assert words[0] == "/usr/bin/bwrap" and words[-3:] == ["--", "/bin/true", "-x"]
     assert "--die-with-parent" in words and "--unshare-pid" in words
     assert "--unshare-user" not in words
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_cancelled_while_it_starts(log, turns):
+    """Whenever in the loop's turns that is: its children end too"""
+
+    async def main():
+        argv = ["sh", "-c", "sleep 1000 & sleep 1000 & wait", str(log.parent)]
+        options = {"name": "sh", "env": environment(log.parent), "log": log}
+        running = asyncio.ensure_future(run(argv, **options))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(main())
+    marker = str(log.parent).encode()
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert marker not in one.read_bytes()
