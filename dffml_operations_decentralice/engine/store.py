@@ -67,6 +67,10 @@ UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}  # powers of two
 LOGS = 10  # of an operation
 RESULTS = 10  # of a link: what is known of earlier ones, to tell what changed
 RACY = 2.0  # seconds: a file that young may change again without another time
+NO_SPACE = re.compile(
+    rb"no space left on device|needs \d+\S* more (space|inodes) on|enough free space",
+    re.IGNORECASE,
+)
 LEAST = 1 << 20  # bytes free; with less a file system is full
 HOUR = 3600.0  # seconds
 POLL = 0.2  # seconds between looks at another process's lock; nothing tells
@@ -550,8 +554,8 @@ def told_if_full(root: Path) -> Iterator[None]:
 
 
 def says_no_space(log: Path) -> bool:
-    """Whether a command said so; each tool has words of its own around it"""
-    return b"no space left on device" in log.read_bytes().lower()
+    """Whether a command said so; rpm, apt look beforehand, and have their own words"""
+    return NO_SPACE.search(log.read_bytes()) is not None
 
 
 def no_space(root: Path) -> SpaceError:

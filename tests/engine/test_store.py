@@ -16,6 +16,7 @@ from dffml_operations_decentralice.engine.store import (
     default_root,
     key_of,
     remove_tree,
+    says_no_space,
 )
 from dffml_operations_decentralice.errors import UserError
 
@@ -368,3 +369,20 @@ def test_remove_tree(tmp_path):
     (root / "a").chmod(0o500)
     remove_tree(root)
     assert not root.exists() and Path("/etc").exists()
+
+
+@pytest.mark.parametrize(
+    "said, full",
+    [
+        ("mcopy: write: No space left on device", True),
+        ("link: no space left on device", True),
+        ("package x needs 44MB more space on the / filesystem", True),
+        ("package x needs 12 more inodes on the / filesystem", True),
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", True),
+        ("the package needs more RAM", False),
+        ("", False),
+    ],
+)
+def test_commands_that_found_no_room(tmp_path, said, full):
+    (tmp_path / "log").write_text(f"first\n{said}\nlast\n")
+    assert says_no_space(tmp_path / "log") is full

@@ -108,7 +108,7 @@ def resize(lab, size: str) -> None:
     lab.namespace.run("mount", "-o", f"remount,size={size}", lab.small)
 
 
-def leave(lab, room: int) -> None:
-    """Make the small file system so small that ``room`` bytes are free"""
-    used = lab.namespace.run("df", "--output=used", "-B1", lab.small).split()[-1]
-    resize(lab, str(int(used) + room))
+def used(lab) -> int:
+    """Bytes that are taken of the small file system"""
+    said = lab.namespace.run("df", "--output=used", "-B1", lab.small)
+    return int(said.split()[-1])

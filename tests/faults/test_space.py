@@ -28,10 +28,11 @@ def test_no_space(lab, operation):
     few = "" if size >= TINY else f",nr_inodes={FILES}"
     with lab.forgetting(operation), private.small(lab, f"4g{few}"):
         before = lab.state()
+        room = private.used(lab) + min(size // 2, ENOUGH)
         build = lab.build()
         if size >= TINY:
             build.until_held(operation)
-            private.leave(lab, min(size // 2, ENOUGH))
+            private.resize(lab, str(max(room, private.used(lab))))
             build.release()
         assert build.end().status == SpaceError.exit_code, build.said
         assert "Traceback" not in build.said
