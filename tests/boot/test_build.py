@@ -15,6 +15,7 @@ import yaml
 from dffml_operations_decentralice import schemas
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 20.0  # seconds until what was killed is said to be left over
 BUILD = [sys.executable, "-m", "dffml", "service", "decentralice", "build"]
 EVENTS = jsonschema.Draft202012Validator(schemas.schema("progress"))
 # In a network namespace of its own, where even the loopback is down
@@ -72,17 +73,19 @@ class Events:
 
 
 def commands_left(store):
-    """Processes that have something of a store's scratch directories open or in argv"""
+    """
+    Processes that have something of a store's scratch directories in their words, and
+    do not end either
+    """
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                with open(f"/proc/{name}/cmdline", "rb") as file:
-                    words = file.read().decode(errors="replace")
-            except OSError:
-                continue
-            if f"{store}/tmp/" in words:
-                found.append(words.replace("\0", " "))
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            words = Path("/proc", name, "cmdline").read_bytes().decode(errors="replace")
+            if f"{store}/tmp/" in words and int(name) != os.getpid():
+                handle = os.pidfd_open(int(name))
+                if not select.select([handle], [], [], PATIENCE)[0]:
+                    found.append(words.replace("\0", " "))
+                os.close(handle)
     return found
 
 

@@ -301,7 +301,7 @@ def test_always_cut(tmp_path, monkeypatch):
 
 def test_trickles_for_ever(tmp_path, monkeypatch):
     """Each attempt brings some bytes, but none brings it on"""
-    monkeypatch.setattr(download, "SILENCE", 0.05)
+    monkeypatch.setattr(download, "SILENCE", 0.5)
     with pytest.raises(NetworkError, match="bytes a second"):
         fetched(tmp_path, trickle)
 
