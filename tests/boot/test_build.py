@@ -1,7 +1,9 @@
 """Builds as a user runs them: nothing twice, interrupted ones go on, bad ones say so"""
 
+import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
