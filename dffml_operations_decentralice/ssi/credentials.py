@@ -8,11 +8,12 @@ JWT that its issuer signed (https://www.w3.org/TR/vc-data-model/#json-web-token)
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import time
 import uuid
 import warnings
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 from ..errors import SignatureError, UserError
 
@@ -88,8 +89,7 @@ def check_signature(token: str, key: bytes) -> None:
     from joserfc.errors import JoseError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that EdDSA has a newer name
+        with _newer_name_unsaid():
             jws.deserialize_compact(token, _jwk(key), algorithms=[ALGORITHM])
     except (JoseError, ValueError) as error:
         raise _refused(f"the signature is not its issuer's ({error})") from error
@@ -127,10 +127,10 @@ class Holder:
     """Somebody who has credentials, with a key of their own that is kept nowhere"""
 
     def __init__(self) -> None:
-        from cryptography.hazmat.primitives.asymmetric import ed25519
+        from joserfc.jwk import OKPKey
 
-        self._key = ed25519.Ed25519PrivateKey.generate()
-        self.did = did_key(self._key.public_key().public_bytes_raw())
+        self._key = OKPKey.generate_key("Ed25519")
+        self.did = did_key(_decoded(str(self._key.as_dict(private=False)["x"])))
 
     def present(self, tokens: List[str], definition: Dict[str, Any], to: str) -> str:
         """
@@ -171,9 +171,20 @@ class Holder:
 
     def sign(self, claims: Dict[str, Any]) -> str:
         """A JWT (https://www.rfc-editor.org/rfc/rfc7515#section-3.1)"""
+        from joserfc import jws
+
         header = {"alg": ALGORITHM, "kid": key_id(self.did), "typ": "JWT"}
-        signed = f"{_json(header)}.{_json(claims)}"
-        return f"{signed}.{_encoded(self._key.sign(signed.encode()))}"
+        content = json.dumps(claims)
+        with _newer_name_unsaid():
+            return jws.serialize_compact(header, content, self._key, [ALGORITHM])
+
+
+@contextlib.contextmanager
+def _newer_name_unsaid() -> Iterator[None]:
+    """joserfc warns of EdDSA, which is what the service signs with"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _jwk(key: bytes) -> Any:

@@ -30,8 +30,8 @@ BUILD = [sys.executable, "-m", "dffml", "service", "decentralice", "build"]
 OVERLAYS = ("mirror",)
 MACHINES = {"boot_verify", "verify_ssi"}
 ALWAYS = {"publish_result"}
-# What takes minutes (the machines) or brings other packages another day (the archive) is
-# ended as all others, and not run to its end afterwards
+# What takes minutes (the machines) or brings other packages another day (the archive)
+# is ended as all others, and not run to its end afterwards
 ENDLESS = {*MACHINES, "fetch_debian_userspace", "fetch_debian_kernel"}
 LIMIT = 900.0  # seconds: no step takes as long; a build that hangs is a failure
 # Tells of each command; if it is to be held, the command waits for a word
