@@ -218,17 +218,22 @@ async def reproduce(overlays: Sequence[str] = ()) -> Check:
 
 async def verify(disk: Path, overlays: Sequence[str] = ()) -> Dict[str, Any]:
     """Boot a disk to a verdict: the report. Raises `DoesNotBoot` or `VmError`."""
+    from .operations import publish
     from .operations.boot import boot_verify
-    from .operations.publish import judge
+    from .operations.ssi_verify import verify_ssi
 
     content = merged(overlays)
     check_settings(content)
-    settings = boot_verify.action.configured(content["configs"].get("boot_verify", {}))
     store = Store(default_root())
     artefacts = {"disk": str(existing(disk))}
-    folder = Path(await boot_verify.action.execute(settings, artefacts, store))
-    report = json.loads((folder / "report.json").read_text())
-    judge(report, folder)
+    folders: Dict[str, str] = {}
+    reports: Dict[str, Any] = {}
+    for name, made in (("report", boot_verify.action), ("ssi", verify_ssi.action)):
+        settings = made.configured(content["configs"].get(made.name, {}))
+        folders[name] = await made.execute(settings, {**artefacts, **folders}, store)
+        reports[name] = json.loads(Path(folders[name], "report.json").read_text())
+    report = publish.merged(reports["report"], reports["ssi"])
+    publish.judge(report, Path(folders["report"]))
     return report
 
 

@@ -24,6 +24,7 @@ from .operations.kernel import (
 from .operations.publish import collect_result, publish_result
 from .operations.root import compose_root, os_release
 from .operations.ssi import build_ssi_service, install_ssi_service, package_ssi_service
+from .operations.ssi_verify import verify_ssi
 from .operations.uki import build_uki
 from .operations.userspace import (
     fetch_userspace,
@@ -62,6 +63,7 @@ OPERATIONS = [
     write_disk,
     # The proof
     boot_verify,
+    verify_ssi,
     collect_result,
     publish_result,
 ]

@@ -27,6 +27,14 @@ SsiServiceProgram = NewType("SsiServiceProgram", str)
 SsiServicePackage = NewType("SsiServicePackage", str)
 SsiServiceTree = NewType("SsiServiceTree", str)
 
+# What clients of the service exchange: no artefacts
+SsiServiceAddress = NewType("SsiServiceAddress", str)
+IssuerDid = NewType("IssuerDid", str)
+SubjectDid = NewType("SubjectDid", str)
+SsiClaims = NewType("SsiClaims", dict)
+SsiCredential = NewType("SsiCredential", str)
+VerifiedClaims = NewType("VerifiedClaims", dict)
+
 # The image
 OsRelease = NewType("OsRelease", str)
 UnifiedKernelImage = NewType("UnifiedKernelImage", str)
@@ -36,5 +44,6 @@ RootFileSystem = NewType("RootFileSystem", str)
 EspFileSystem = NewType("EspFileSystem", str)
 DiskImage = NewType("DiskImage", str)
 BootReport = NewType("BootReport", str)
+SsiReport = NewType("SsiReport", str)
 Result = NewType("Result", str)
 PublishedResult = NewType("PublishedResult", str)

@@ -66,7 +66,8 @@ def test_help(run, name):
 def test_help_of_all(run):
     done = run("-h")
     assert done.returncode == 0
-    for name in ("build", "verify", "boot", "doctor", "upstreams"):
+    every = ("build", "verify", "boot", "doctor", "upstreams", "did", "credential")
+    for name in every:
         assert name in done.stdout
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from dffml_operations_decentralice import build, flow, flows
 from dffml_operations_decentralice.engine.operation import registered_name
+from dffml_operations_decentralice.operations import ssi_client
 
 from .conftest import DFFML
 
@@ -51,8 +52,16 @@ def test_the_file_is_the_page():
     assert flows.path("os_decentralice.yaml").read_bytes() == dffml(*argv)
 
 
+def plain():
+    """Operations which make no artefact, and so are dffml's own"""
+    ops = [one for one in vars(ssi_client).values() if hasattr(one, "op")]
+    return {one.op.name: f"{ssi_client.__name__}:{one.__name__}" for one in ops}
+
+
 def test_each_operation_is_registered():
-    expected = {
+    expected = plain()
+    assert len(expected) == 3
+    expected |= {
         name: f"{made.action.function.__module__}:{made.action.name}"
         for name, made in declared().items()
     }

@@ -77,17 +77,17 @@ async def boot_verify(step: Step[BootSettings], disk: DiskImage) -> BootReport:
     return BootReport(str(step.out))
 
 
-def checked(config: BootSettings) -> None:
-    """`UserError` if a value cannot be used"""
+def checked(config: Any, name_of: str = "boot_verify") -> None:
+    """`UserError` if a value of a machine's settings cannot be used"""
     if config.accelerator not in ACCELERATORS:
         raise UserError(
-            f"boot_verify: accelerator {config.accelerator!r} is not known",
+            f"{name_of}: accelerator {config.accelerator!r} is not known",
             remedy=f"one of {', '.join(ACCELERATORS)}",
         )
     for name, least in (("memory", 256), ("cpus", 1), ("limit", 1)):
         if getattr(config, name) < least:
             raise UserError(
-                f"boot_verify: {name} is {getattr(config, name)}",
+                f"{name_of}: {name} is {getattr(config, name)}",
                 remedy=f"at least {least}",
             )
 
@@ -152,9 +152,7 @@ def note(step: Step, outcome: Outcome) -> None:
         log.write(f"# QEMU: {outcome.ending} {outcome.detail}\n{outcome.errors}\n")
 
 
-def watched_machine(
-    config: BootSettings, firmware: Firmware, accelerator: str
-) -> Machine:
+def watched_machine(config: Any, firmware: Firmware, accelerator: str) -> Machine:
     """The machine which boots a disk and hears what the system reports"""
     credentials = health_credentials()
     return Machine(

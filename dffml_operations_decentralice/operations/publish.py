@@ -1,14 +1,16 @@
 """
 What a build leaves in the working directory
 
-``result`` links to a directory of the store with disk.qcow2, report.json, console.log
-and console.cast; ``os.lock.json`` is the lock. Both are replaced at once or not at all.
+``result`` links to a directory of the store with disk.qcow2, report.json, console.log,
+console.cast and ssi-console.log; ``os.lock.json`` is the lock. Both are replaced at
+once or not at all.
 """
 
 import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any, Dict
 
 from ..engine import Step, operation, setting, settings
 from ..errors import DoesNotBoot, UserError, VmError
@@ -18,23 +20,56 @@ from ..types import (
     KernelLock,
     PublishedResult,
     Result,
+    SsiReport,
     UserspaceLock,
 )
 from .lock import VERSION, dump
 
-REPORT_FILES = ("report.json", "console.log", "console.cast")
+REPORT_FILES = ("console.log", "console.cast")
+SSI_CONSOLE = "ssi-console.log"
 LAST_GOOD = ".last-good"  # suffix
+SSI_BAD = ("failed", "vm-failed")  # verdicts of ssi-report.schema.json
 
 
 @operation
-async def collect_result(step: Step, disk: DiskImage, report: BootReport) -> Result:
-    """A directory of links to the disk and to all that tells whether it boots"""
+async def collect_result(
+    step: Step, disk: DiskImage, report: BootReport, ssi_report: SsiReport
+) -> Result:
+    """
+    A directory of links to the disk and to all that tells whether it boots, with
+    ``report.json``: the boot's, and in it that of the SSI service
+    """
     step.out.mkdir()
-    (step.out / "disk.qcow2").symlink_to(f"../{Path(disk).name}")
+    links = {"disk.qcow2": f"../{Path(disk).name}"}
     for name in REPORT_FILES:
-        if Path(report, name).exists():
-            (step.out / name).symlink_to(f"../{Path(report).name}/{name}")
+        links[name] = f"../{Path(report).name}/{name}"
+    links[SSI_CONSOLE] = f"../{Path(ssi_report).name}/console.log"
+    for name, target in links.items():
+        if (Path(report).parent / target[3:]).exists():
+            (step.out / name).symlink_to(target)
+    boot, ssi = (
+        json.loads(Path(one, "report.json").read_text()) for one in (report, ssi_report)
+    )
+    text = json.dumps(merged(boot, ssi), indent=2, sort_keys=True) + "\n"
+    (step.out / "report.json").write_text(text)
     return Result(str(step.out))
+
+
+def merged(boot: Dict[str, Any], ssi: Dict[str, Any]) -> Dict[str, Any]:
+    """
+    The report about both, as boot-report.schema.json has it: an image whose service
+    does not work is none that boots
+    """
+    report = {**boot, "ssi_verification": ssi}
+    if boot["verdict"] != "boots" or ssi["verdict"] not in SSI_BAD:
+        return report
+    failed = ssi["verdict"] == "failed"
+    return {
+        **report,
+        "verdict": "does-not-boot" if failed else "vm-failed",
+        "reason": f"the SSI service: {ssi['reason']}",
+        "remedy": ssi["remedy"],
+    }
 
 
 @settings
@@ -124,6 +159,12 @@ def judge(report: dict, link: Path) -> None:
     log = link / "console.log"
     reason = report.get("reason") or report.get("state") or "no reason given"
     remedy = report.get("remedy") or "see the console's log"
+    ssi = report.get("ssi_verification") or {}
+    if ssi.get("verdict") in SSI_BAD:
+        log = link / SSI_CONSOLE
+    if ssi.get("verdict") == "failed":
+        cause = f"the image boots, but its SSI service does not work: {ssi['reason']}"
+        raise DoesNotBoot(cause, remedy=remedy, log=log)
     if report["verdict"] == "does-not-boot":
         raise DoesNotBoot(f"the image does not boot: {reason}", remedy=remedy, log=log)
     if report["verdict"] == "vm-failed":

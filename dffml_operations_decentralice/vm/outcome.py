@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Mapping, Optional
 
 from .console import Console
 from .signs import LIMITS, ORDER
+
+if TYPE_CHECKING:
+    from .guest import Guest
 
 SLOWER = {"kvm": 1, "tcg": 10}  # limits are for KVM
 
 # How a run ends: said by the guest, by us, by QEMU
 POWERED_OFF, RESET = "powered-off", "reset"
 FAILURE, STAGE_LIMIT, OVERALL_LIMIT = "failure", "stage-limit", "overall-limit"
-REACHED = "reached"
+REACHED, ACTED = "reached", "acted"
 KILLED, EXITED, INTERNAL_ERROR = "killed", "exited", "internal-error"
 
 
@@ -42,6 +45,8 @@ class Plan:
     on_output: Callable[[bytes, float], None] = lambda data, seconds: None
     send: Mapping[str, bytes] = field(default_factory=dict)  # by name of a port
     limits: Mapping[str, float] = field(default_factory=lambda: LIMITS)
+    # Acts while the machine runs; the run ends when it returns
+    act: Optional[Callable[[Guest], Coroutine[Any, Any, None]]] = None
 
 
 def next_stage(stages: Mapping[str, float]) -> str:

@@ -18,8 +18,10 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Tuple, cast
 from qemu.qmp import QMPClient, QMPError
 
 from .console import Console, terminal_replies
+from .guest import Guest
 from .launch import launched
 from .outcome import (
+    ACTED,
     EXITED,
     FAILURE,
     INTERNAL_ERROR,
@@ -50,7 +52,8 @@ async def run_machine(
 ) -> Outcome:
     """
     Run a machine whose ``serial``, ``qmp`` and ports are names of sockets in ``work``.
-    Nothing of it is left; what it did wrong is told, not raised.
+    Nothing of it is left; what it did wrong is told, not raised. What the plan's
+    ``act`` raises, is.
     """
     session = Session(machine, plan)
     log = work / "qemu.log"
@@ -63,6 +66,8 @@ async def run_machine(
         )
         outcome = await session.follow(process)
     outcome.errors = log.read_text(errors="replace").strip()
+    if session.error:
+        raise session.error
     return outcome
 
 
@@ -77,6 +82,9 @@ class Session:
         )
         self.document = b""
         self.version = ""
+        self.error: Optional[Exception] = None
+        self.told = asyncio.Condition()  # something came by a port, or QEMU connected
+        self.outs: Dict[str, asyncio.StreamWriter] = {}  # by name of a port
         self._tasks: List[asyncio.Task[None]] = []
         self._readers: List[asyncio.Task[None]] = []
         self._deadline: Optional[asyncio.TimerHandle] = None
@@ -93,19 +101,19 @@ class Session:
         stack.push_async_callback(self._close)
         await self._serve(f"{here}/{self.machine.serial}", self._serial, stack)
         for name, path in self.machine.ports:
-            sent = self.plan.send.get(name, b"")
-            await self._serve(f"{here}/{path}", self._port, stack, sent)
+            await self._serve(f"{here}/{path}", self._port, stack, name)
 
     async def _serve(
         self,
         path: str,
         reader: Reader,
         stack: contextlib.AsyncExitStack,
-        sent: bytes = b"",
+        name: str = "",
     ) -> None:
         def connected(stream: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
             # QEMU takes it from the socket when the guest opens the port
-            out.write(sent)
+            out.write(self.plan.send.get(name, b""))
+            self.outs[name] = out
             self._readers.append(asyncio.ensure_future(reader(stream, out)))
 
         server = await asyncio.start_unix_server(connected, path)
@@ -125,10 +133,13 @@ class Session:
 
     async def follow(self, process: asyncio.subprocess.Process) -> Outcome:
         """Until the end, whatever it is"""
+        self.process = process
         self._tasks += [
             asyncio.ensure_future(self._monitor()),
             asyncio.ensure_future(self._wait(process)),
         ]
+        if self.plan.act:
+            self._tasks.append(asyncio.ensure_future(self._act(self.plan.act)))
         how, detail = await self.ended
         if how in (POWERED_OFF, RESET, KILLED, EXITED):
             # It ends by itself: take in what it still has to say
@@ -144,6 +155,13 @@ class Session:
             qemu=self.version,
             status=process.returncode,
         )
+
+    async def _act(self, act: Callable[[Guest], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await act(Guest(self))
+        except Exception as error:
+            self.error = error
+        self.end(ACTED)
 
     @property
     def now(self) -> float:
@@ -167,26 +185,33 @@ class Session:
     async def _port(
         self, stream: asyncio.StreamReader, _out: asyncio.StreamWriter
     ) -> None:
+        await self._tell()
         while True:
             data = await stream.read(65536)
             if not data:
                 return
             self.document += data
+            await self._tell()
             if data.endswith(b"\n"):
                 self.console.reach(REPORT, self.now)
+
+    async def _tell(self) -> None:
+        async with self.told:
+            self.told.notify_all()
 
     async def _monitor(self) -> None:
         with contextlib.suppress(QMPError, OSError, EOFError):
             await self.qmp.accept()
-            version = (await self._ask("query-version"))["qemu"]
+            version = (await self.ask("query-version"))["qemu"]
             self.version = "{major}.{minor}.{micro}".format(**version)
             self._tasks.append(asyncio.ensure_future(self._heartbeat()))
             async for event in self.qmp.events:
                 data = cast(Dict[str, Any], event.get("data") or {})
                 await self._event(str(event["event"]), data)
 
-    async def _ask(self, command: str) -> Dict[str, Any]:
-        return cast(Dict[str, Any], await self.qmp.execute(command))
+    async def ask(self, command: str, **arguments: Any) -> Any:
+        """What QEMU returns of a command of QMP"""
+        return await self.qmp.execute(command, arguments)
 
     async def _heartbeat(self) -> None:
         """Ask how it is: a QEMU that hangs sends no event"""
@@ -198,7 +223,7 @@ class Session:
                 self.end(INTERNAL_ERROR, "QEMU does not answer")
 
     async def _status(self) -> None:
-        status = (await self._ask("query-status"))["status"]
+        status = (await self.ask("query-status"))["status"]
         if status not in ("running", "shutdown"):
             self.end(INTERNAL_ERROR, f"QEMU stopped the machine: {status}")
 

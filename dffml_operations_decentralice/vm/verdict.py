@@ -113,7 +113,10 @@ def _inside(guest: Dict[str, Any], require_ssi: bool) -> Optional[Verdict]:
         return Verdict(DOES_NOT_BOOT, reason, "", "see `guest.jobs`, `guest.units`")
     ssi = service(guest)
     if require_ssi and not (ssi["active"] == "active" and ssi["ready"]):
-        reason = f"{SERVICE} is {ssi['active']}, readiness: {ssi['readiness']}"
+        unit = (guest.get("units") or {}).get(SERVICE, {})
+        loaded = unit.get("LoadState", "loaded")
+        state = ssi["active"] if loaded == "loaded" else loaded  # masked, not-found
+        reason = f"{SERVICE} is {state}, readiness: {ssi['readiness']}"
         remedy = (
             "`guest.units` and `guest.errors` tell of it; or set require_ssi: false"
         )

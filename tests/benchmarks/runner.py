@@ -16,7 +16,9 @@ from dffml_operations_decentralice.engine.store import Store
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
-WITHOUT_VERDICT = {"boot_verify", "collect_result", "publish_result", "get_single"}
+WITHOUT_VERDICT = {
+    *("boot_verify", "verify_ssi", "collect_result", "publish_result", "get_single")
+}
 OUTSIDE = {  # what "packages downloaded, programs compiled, mirror made" means
     "fetch_debian_userspace",
     "fetch_debian_kernel",

@@ -258,9 +258,10 @@ def test_files_and_modules(touched):
 @pytest.mark.parametrize(
     "path, expected",
     [
-        ("operations/boot.py", {"boot_verify"}),
-        ("vm/qemu.py", {"boot_verify"}),
-        ("guest/health.sh", {"boot_verify"}),
+        ("operations/boot.py", {"boot_verify", "verify_ssi"}),
+        ("vm/qemu.py", {"boot_verify", "verify_ssi"}),
+        ("ssi/client.py", {"verify_ssi"}),
+        ("guest/health.sh", {"boot_verify", "verify_ssi"}),
         ("host/solve_rpms.py", {"lock_kernel_rpms"}),
         ("cli.py", set()),
         ("errors.py", set()),

@@ -28,11 +28,11 @@ from . import host, private
 
 BUILD = [sys.executable, "-m", "dffml", "service", "decentralice", "build"]
 OVERLAYS = ("mirror",)
-MACHINE = "boot_verify"
+MACHINES = {"boot_verify", "verify_ssi"}
 ALWAYS = {"publish_result"}
-# What takes minutes (the machine) or brings other packages another day (the archive) is
-# ended as all others, and not run to its end afterwards
-ENDLESS = {MACHINE, "fetch_debian_userspace", "fetch_debian_kernel"}
+# What takes minutes (the machines) or brings other packages another day (the archive)
+# is ended as all others, and not run to its end afterwards
+ENDLESS = {*MACHINES, "fetch_debian_userspace", "fetch_debian_kernel"}
 LIMIT = 900.0  # seconds: no step takes as long; a build that hangs is a failure
 # Tells of each command; if it is to be held, the command waits for a word
 TELLING = """#!/bin/sh
@@ -137,7 +137,7 @@ class Lab:
         log = json.loads(self.action(operation).read_text())["log"]
         lines = (self.store / "logs" / log).read_bytes().splitlines()
         # That of QEMU is the console's
-        return sum(line.startswith(b"$ ") for line in lines) + (operation == MACHINE)
+        return sum(line.startswith(b"$ ") for line in lines) + (operation in MACHINES)
 
     def tidy(self) -> None:
         """End what a test that failed left running"""

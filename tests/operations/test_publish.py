@@ -35,9 +35,17 @@ def test_collect(store, tmp_path):
     objects = store / "objects"
     report = result(objects / "aaa-boot-report")
     (report / "console.log").write_text("login:")
+    ssi = result(objects / "ccc-ssi-report", "works")
+    (ssi / "console.log").write_text("twice")
     disk = objects / "bbb-disk.qcow2"
     disk.write_text("disk")
-    out = run(publish.collect_result, store, disk=disk, report=report)
+    given = {"disk": disk, "report": report, "ssi_report": ssi}
+    out = run(publish.collect_result, store, **given)
+    assert (out / "ssi-console.log").read_text() == "twice"
+    assert json.loads((out / "report.json").read_text()) == {
+        "verdict": "boots",
+        "ssi_verification": {"verdict": "works"},
+    }
     assert (out / "disk.qcow2").read_text() == "disk"
     assert (out / "console.log").read_text() == "login:"
     assert not (out / "console.cast").is_symlink()
@@ -145,6 +153,37 @@ def test_judge(report, kind, said):
         judge(report, Path("result"))
     assert said in caught.value.cause and caught.value.remedy
     assert caught.value.log == Path("result/console.log")
+
+
+SSI = {"step": "sign-again", "reason": "sign-again: no key", "remedy": "look"}
+
+
+@pytest.mark.parametrize(
+    "boot, ssi, expected, kind",
+    [
+        ("boots", "works", "boots", None),
+        ("boots", "left-out", "boots", None),
+        ("boots", "failed", "does-not-boot", DoesNotBoot),
+        ("boots", "vm-failed", "vm-failed", VmError),
+        ("does-not-boot", "left-out", "does-not-boot", DoesNotBoot),
+        ("vm-failed", "left-out", "vm-failed", VmError),
+    ],
+)
+def test_judge_of_both(boot, ssi, expected, kind):
+    """An image whose service does not work fails, by the name of the step"""
+    reason = "" if boot == "boots" else "panic"
+    given = {"verdict": boot, "reason": reason, "remedy": ""}
+    report = publish.merged(given, {"verdict": ssi, **SSI})
+    assert report["verdict"] == expected
+    if kind is None:
+        judge(report, Path("result"))
+        return
+    with pytest.raises(kind) as raised:
+        judge(report, Path("result"))
+    log = "console.log" if reason else "ssi-console.log"
+    assert raised.value.log == Path("result") / log
+    assert (reason or "sign-again: no key") in raised.value.cause
+    assert raised.value.remedy
 
 
 def test_judge_is_silent():

@@ -72,6 +72,10 @@ def test_boots():
         ({"raw": document(failed=FAILED)}, "a.service"),
         ({"raw": document(state="starting", jobs="1 a start running")}, "1 a start"),
         ({"raw": document(units=UNITS.replace("=active", "=failed"))}, "is failed"),
+        (
+            {"raw": document(units=f"{UNITS[:-6]}inactive\nLoadState=masked")},
+            "ssi-service.service is masked",
+        ),
         ({"raw": document(readiness="curl: (7) refused")}, "refused"),
         (
             {"raw": document(readiness=READY.replace("200 OK", "503 No"))},
