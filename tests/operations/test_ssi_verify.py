@@ -29,7 +29,7 @@ def verify(tmp_path, boot, **settings):
     running = run_operation(
         verify_ssi,
         store=tmp_path / "store",
-        settings=settings,
+        settings={"enabled": True, **settings},
         disk=str(disk),
         report=str(folder),
     )
