@@ -56,6 +56,7 @@ class Command(CMD):
             if self.uses_store:
                 namespace.become_root()
             answer = await self.answer(recorder)
+            sys.stdout.flush()
         except BrokenPipeError:  # who reads the answer has enough, as `head`
             signals.silence(sys.stdout)
             sys.exit(signals.SHELL + signal.SIGPIPE)

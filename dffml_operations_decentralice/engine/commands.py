@@ -10,12 +10,22 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import AsyncIterator, Awaitable, Collection, Dict, List, Mapping, Optional
+from typing import (
+    AsyncIterator,
+    Awaitable,
+    Collection,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    TypeVar,
+)
 
 from ..errors import CommandFailed, DecentrAliceError, MissingTool
 from . import signals
 from .store import no_space
 
+T = TypeVar("T")
 EPOCH = 1767225600  # 2026-01-01T00:00:00Z: the time of everything that is made
 ADMIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not in a user's PATH
 KEPT = (
@@ -120,7 +130,7 @@ async def start(
         finally:
             # No await before the kill: there might be no other turn of the loop
             signals.kill(process.pid)
-            await process.wait()
+            await _in_any_case(process.wait())
 
 
 async def _spawned(
@@ -134,10 +144,19 @@ async def _spawned(
     try:
         return await asyncio.shield(started)
     except asyncio.CancelledError:
-        process = await started
+        process = await _in_any_case(started)
         signals.kill(process.pid)
-        await process.wait()
+        await _in_any_case(process.wait())
         raise
+
+
+async def _in_any_case(awaitable: Awaitable[T]) -> T:
+    """What it gives, however often who waits for it is cancelled"""
+    future = asyncio.ensure_future(awaitable)
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(future)
+    return future.result()
 
 
 def failure(
