@@ -130,7 +130,7 @@ async def start(
         finally:
             # No await before the kill: there might be no other turn of the loop
             signals.kill(process.pid)
-            await _in_any_case(process.wait())
+            await in_any_case(process.wait())
 
 
 async def _spawned(
@@ -144,13 +144,13 @@ async def _spawned(
     try:
         return await asyncio.shield(started)
     except asyncio.CancelledError:
-        process = await _in_any_case(started)
+        process = await in_any_case(started)
         signals.kill(process.pid)
-        await _in_any_case(process.wait())
+        await in_any_case(process.wait())
         raise
 
 
-async def _in_any_case(awaitable: Awaitable[T]) -> T:
+async def in_any_case(awaitable: Awaitable[T]) -> T:
     """What it gives, however often who waits for it is cancelled"""
     future = asyncio.ensure_future(awaitable)
     while not future.done():

@@ -112,7 +112,13 @@ class Step(Generic[S]):
         """Blocking work, off the event loop"""
         signals.check()
         try:
-            return await asyncio.to_thread(function, *args)
+            working = asyncio.ensure_future(asyncio.to_thread(function, *args))
+            try:
+                return await asyncio.shield(working)
+            except asyncio.CancelledError:
+                # A thread cannot be ended, and writes where is about to be removed
+                await commands.in_any_case(asyncio.wait({working}))
+                raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise no_space(self.store.root) from error
