@@ -181,12 +181,10 @@ def planned(flow: DataFlow) -> List[str]:
 
 async def end_others() -> None:
     """
-    End the operations that run beside one which failed, so that they clean up: dffml
-    cancels them, and does not wait
+    Wait for the operations that run beside one which failed to clean up: dffml cancels
+    them, and does not wait. Who cleans up has tasks too, which must not be cancelled.
     """
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
     if others:
         await asyncio.wait(others, timeout=GRACE)
 

@@ -216,7 +216,7 @@ class Store:
                 yield path
             finally:
                 with self._sweeping():
-                    _remove_behind_the_dying(path)
+                    remove_tree(path)
 
     def log(self, operation: str, key: str = "") -> Path:
         """An empty file for what an action says; of the older ones a few are kept"""
@@ -409,19 +409,6 @@ class Memo:
 
 def _is_entry(entry: Any) -> bool:
     return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], dict)
-
-
-def _remove_behind_the_dying(path: Path) -> None:
-    """
-    `remove_tree`, while what was killed in a sandbox, whose end nothing tells us, may
-    still write there
-    """
-    for _ in range(100):
-        try:
-            return remove_tree(path)
-        except OSError:
-            time.sleep(0.02)
-    remove_tree(path)
 
 
 def remove_tree(path: Path) -> None:
