@@ -19,7 +19,26 @@ from dffml_operations_decentralice.errors import MissingTool
 from .rpms import Rpms
 
 DFFML = [sys.executable, "-m", "dffml"]
+COMMAND = [*DFFML, "service", "decentralice"]
 STORE = default_root()  # before any test sets another one
+
+
+def commands_in(work: Path):
+    """A function that runs one of our commands in a directory"""
+
+    def run(*argv, **env):
+        return subprocess.run(
+            [*COMMAND, *argv],
+            cwd=work,
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    run.work = work
+    return run
 
 
 def pytest_configure(config):

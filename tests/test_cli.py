@@ -13,10 +13,8 @@ import yaml
 
 from dffml_operations_decentralice import schemas
 
-from .conftest import DFFML
+from .conftest import commands_in
 from .terminal import Terminal
-
-COMMAND = [*DFFML, "service", "decentralice"]
 
 
 @pytest.fixture
@@ -24,20 +22,7 @@ def run(tmp_path, store):
     """Run one of the commands in an empty directory"""
     work = tmp_path / "work"
     work.mkdir()
-
-    def run(*argv, **env):
-        return subprocess.run(
-            [*COMMAND, *argv],
-            cwd=work,
-            env={**os.environ, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
-
-    run.work = work
-    return run
+    return commands_in(work)
 
 
 def overlay(run, content):

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from .conftest import COMMAND, commands_in
 from .engine.conftest import Sample, flip
-from .test_cli import COMMAND, complains
+from .test_cli import complains
 
 OTHER = {"write_text": {"words": ["c"]}}
 
@@ -33,19 +34,7 @@ def built(store, work) -> Sample:
 @pytest.fixture
 def command(work, store):
     """Run a command; never with the store of whoever runs the tests"""
-
-    def command(*argv, **env):
-        return subprocess.run(
-            [*COMMAND, *argv],
-            cwd=work,
-            env={**os.environ, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
-
-    return command
+    return commands_in(work)
 
 
 @pytest.mark.parametrize(

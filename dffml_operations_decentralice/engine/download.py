@@ -22,6 +22,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 from ..errors import NetworkError, SignatureError, UserError
 from . import signals
+from .digest import sha256
 from .progress import Meter, emit
 
 ATTEMPTS = 5  # without getting on
@@ -166,7 +167,7 @@ class _Fetch:
         wanted, have = self.wanted, self.have()
         if not have or wanted.sha256 is None or wanted.size not in (None, have):
             return False
-        right = _sha256(self.part) == wanted.sha256
+        right = sha256(self.part) == wanted.sha256
         if not right and have == wanted.size:
             self.drop()  # the machine went down before it was on the disk
         return right
@@ -266,7 +267,7 @@ class _Fetch:
             raise _Again(f"{have} of {wanted.size} bytes came")
         if wanted.sha256 is None:
             return
-        found = _sha256(self.part)
+        found = sha256(self.part)
         if found != wanted.sha256:
             self.drop()
             raise SignatureError(
@@ -411,11 +412,3 @@ def _read(path: Path) -> Dict[str, str]:
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()

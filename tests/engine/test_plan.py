@@ -1,18 +1,17 @@
 """What a flow would do, and whether there is room for it"""
 
 import asyncio
-import subprocess
 import sys
 
-import pytest
 from dffml import DataFlow, op
 
 from dffml_operations_decentralice.engine import listing, plan
 from dffml_operations_decentralice.engine.store import Store
 
+from ..mounts import apart
 from . import sample
 from .test_history import snapshot
-from .test_operation import FULL, ROOT
+from .test_operation import FULL
 
 OTHER = {"write_text": {"words": ["c"]}}
 
@@ -132,16 +131,7 @@ def test_no_room(tmp_path):
         *("env", f"DECENTRALICE_STORE={full}/store"),
         *(sys.executable, "-c", ROOM, f"{full}/store"),
     ]
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", FULL, "sh", str(full), *inside],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    refused = ("unshare failed", "permission denied", "must be superuser")
-    if any(one in done.stderr for one in refused):
-        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    done = apart(FULL, str(full), *inside)
     assert done.returncode == 0, done.stderr
     said, objects, logs = done.stdout.splitlines()
     assert said.startswith(f"SpaceError {full}/store has ")

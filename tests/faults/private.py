@@ -8,7 +8,8 @@ from typing import Any, Iterator, List, Optional, Sequence
 
 import pytest
 
-REFUSED = ("unshare failed", "permission denied", "must be superuser")
+from ..mounts import skip_if_refused
+
 # What is written to the temporary directories is seen apart: others write there too
 APART = """
 set -e
@@ -50,8 +51,7 @@ class Namespace:
         self.holder = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe)
         if self.holder.stdout.readline() != b"up\n":
             said = self.holder.communicate()[1].decode()
-            if any(one in said for one in REFUSED):
-                pytest.skip(f"no mount namespace here: {said.strip()}")
+            skip_if_refused(said)
             pytest.fail(said)
 
     def argv(self, words: Sequence[Any], cwd: Path) -> List[str]:

@@ -13,20 +13,9 @@ from dffml_operations_decentralice.errors import (
 )
 from dffml_operations_decentralice.ssi import client, credentials
 from dffml_operations_decentralice.ssi.client import Client
+from dffml_operations_decentralice.ssi.verification import SCHEMA
 
 from .conftest import Service
-
-SCHEMA = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "type": "object",
-    "properties": {
-        "credentialSubject": {
-            "type": "object",
-            "properties": {"nonce": {"type": "string"}},
-            "required": ["nonce"],
-        }
-    },
-}
 
 
 def with_client(service, function):

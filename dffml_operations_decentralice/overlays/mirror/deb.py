@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import hashlib
 import io
 import lzma
 import re
@@ -191,15 +190,6 @@ def decompressed(data: bytes, path: Path) -> BinaryIO:
         if data.startswith(magic):
             return cast(BinaryIO, opener(io.BytesIO(data)))
     raise unusable(path.name, "it is packed neither by xz nor by gzip")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file"""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def provider_of(debs: Iterable[Deb]) -> Dict[str, str]:

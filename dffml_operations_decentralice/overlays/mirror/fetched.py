@@ -10,8 +10,9 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple
 
+from ...engine.digest import sha256
 from ...errors import SignatureError
-from .deb import Deb, read, sha256
+from .deb import Deb, read
 
 LIST = "debs.json"
 URI = re.compile(
