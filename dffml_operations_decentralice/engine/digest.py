@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterable, Iterator, List
 
 BLOCK = 1 << 20
 ZEROS = bytes(BLOCK)
@@ -20,11 +20,16 @@ DIGEST_LENGTH = 32  # hexadecimal digits: 128 bits
 def digest_of(path: Path) -> str:
     """The name of what is at ``path``: a file or a tree"""
     if path.is_dir() and not path.is_symlink():
-        lines = hashlib.sha256(b"tree\n")
-        for line in manifest(path):
-            lines.update(line.encode("utf-8", "surrogateescape") + b"\n")
-        return lines.hexdigest()[:DIGEST_LENGTH]
+        return tree_digest(line + "\n" for line in manifest(path))
     return sparse_digest(path)[:DIGEST_LENGTH]
+
+
+def tree_digest(lines: Iterable[str]) -> str:
+    """What `digest_of` says of a tree with these lines of a manifest"""
+    digest = hashlib.sha256(b"tree\n")
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:DIGEST_LENGTH]
 
 
 def sparse_digest(path: Path) -> str:

@@ -49,7 +49,7 @@ from typing import (
 
 from ..errors import SpaceError, UserError
 from . import signals
-from .digest import DIGEST_LENGTH, digest_of, manifest, sha256
+from .digest import DIGEST_LENGTH, digest_of, manifest, sha256, tree_digest
 
 FOLDERS = (
     *("objects", "manifests", "actions", "latest"),
@@ -440,14 +440,6 @@ def identify(path: Path) -> Tuple[str, Optional[List[str]]]:
         return digest_of(path), None
     lines = [line + "\n" for line in manifest(path)]
     return tree_digest(lines), lines
-
-
-def tree_digest(lines: List[str]) -> str:
-    """What `digest_of` says of a tree with this manifest"""
-    digest = hashlib.sha256(b"tree\n")
-    for line in lines:
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:DIGEST_LENGTH]
 
 
 def read_action(path: Path) -> Optional[Dict[str, Any]]:

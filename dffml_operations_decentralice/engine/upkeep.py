@@ -16,10 +16,10 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 from ..errors import DecentrAliceError, SpaceError, UserError
 from . import signals
-from .digest import DIGEST_LENGTH, size_of
+from .digest import DIGEST_LENGTH, size_of, tree_digest
 from .history import Actions, made_of
 from .progress import emit
-from .store import Store, identify, key_of, limit, read_action, read_root, tree_digest
+from .store import Store, identify, key_of, limit, read_action, read_root
 
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}  # seconds
 SHOWN = 5  # damaged files of a tree

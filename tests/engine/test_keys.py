@@ -15,9 +15,13 @@ import yaml
 
 from dffml_operations_decentralice import build
 from dffml_operations_decentralice.engine import code
-from dffml_operations_decentralice.engine.digest import manifest, sparse_digest
+from dffml_operations_decentralice.engine.digest import (
+    manifest,
+    sparse_digest,
+    tree_digest,
+)
 from dffml_operations_decentralice.engine.plan import action_of
-from dffml_operations_decentralice.engine.store import Store, key_of, tree_digest
+from dffml_operations_decentralice.engine.store import Store, key_of
 
 from . import sample
 

@@ -13,8 +13,12 @@ import pytest
 
 from dffml_operations_decentralice.engine import progress, upkeep
 from dffml_operations_decentralice.engine import store as stores
-from dffml_operations_decentralice.engine.digest import digest_of, manifest
-from dffml_operations_decentralice.engine.store import Store, parse_size, tree_digest
+from dffml_operations_decentralice.engine.digest import (
+    digest_of,
+    manifest,
+    tree_digest,
+)
+from dffml_operations_decentralice.engine.store import Store, parse_size
 from dffml_operations_decentralice.engine.upkeep import (
     parse_age,
     prune,
