@@ -37,6 +37,7 @@ VerifiedClaims = NewType("VerifiedClaims", dict)
 
 # The image
 OsRelease = NewType("OsRelease", str)
+Splash = NewType("Splash", str)
 UnifiedKernelImage = NewType("UnifiedKernelImage", str)
 RootTree = NewType("RootTree", str)
 PartitionTable = NewType("PartitionTable", str)
