@@ -2,7 +2,7 @@
 What a build leaves in the working directory
 
 ``result`` links to a directory of the store with disk.qcow2, report.json, console.log,
-console.cast and ssi-console.log; ``os.lock.json`` is the lock. Both are replaced at
+console.cast, screenshot.png and ssi-console.log; ``os.lock.json`` is the lock. Both are replaced at
 once or not at all.
 """
 
@@ -25,7 +25,7 @@ from ..types import (
 )
 from .lock import VERSION, dump
 
-REPORT_FILES = ("console.log", "console.cast")
+REPORT_FILES = ("console.log", "console.cast", "screenshot.png")
 SSI_CONSOLE = "ssi-console.log"
 LAST_GOOD = ".last-good"  # suffix
 SSI_BAD = ("failed", "vm-failed")  # verdicts of ssi-report.schema.json

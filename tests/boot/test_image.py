@@ -93,6 +93,19 @@ def test_the_recordings_are_there(image):
         assert json.loads(cast.readline())["version"] == 2
 
 
+def test_the_splash_is_seen_while_the_kernel_starts(image):
+    """In the middle of the screen, pixel for pixel"""
+    from PIL import Image
+
+    shot = image.report["screenshot"]
+    assert shot["stage"] == "kernel", shot
+    screen = Image.open(image.directory / shot["file"]).convert("RGB")
+    splash = Image.open(image.artefact("splash.bmp")).convert("RGB")
+    left, top = ((a - b) // 2 for a, b in zip(screen.size, splash.size))
+    box = (left, top, left + splash.width, top + splash.height)
+    assert screen.crop(box).tobytes() == splash.tobytes()
+
+
 def test_the_disk_was_not_written_to(image):
     digest, _, _ = image.disk.name.partition("-")
     assert digest_of(image.disk) == digest
