@@ -59,7 +59,8 @@ def pixel(canvas, x, y):
 def test_a_line_covers_its_width():
     canvas = Canvas(20, 9, (10, 20, 30))
     canvas.draw([[(4, 4.5), (16, 4.5)]], 3, WHITE)
-    assert [pixel(canvas, 10, y)[0] for y in range(9)] == [10] * 3 + [255] * 3 + [10] * 3
+    column = [pixel(canvas, 10, y)[0] for y in range(9)]
+    assert column == [10, 10, 10, 255, 255, 255, 10, 10, 10]
     assert pixel(canvas, 0, 4) == pixel(canvas, 19, 4) == (10, 20, 30)
 
 

@@ -54,7 +54,8 @@ class BootSettings:
 async def boot_verify(step: Step[BootSettings], disk: DiskImage) -> BootReport:
     """
     A directory: ``report.json`` (boot-report.schema.json), ``console.log``,
-    ``console.cast``, ``screenshot.png`` if one could be taken. A machine that could not run gives a report as well.
+    ``console.cast``, ``screenshot.png`` if one could be taken. A machine that could
+    not run gives a report as well.
     """
     checked(step.settings)
     firmware = find_firmware(step.settings.firmware_code, step.settings.firmware_vars)

@@ -2,8 +2,8 @@
 What a build leaves in the working directory
 
 ``result`` links to a directory of the store with disk.qcow2, report.json, console.log,
-console.cast, screenshot.png and ssi-console.log; ``os.lock.json`` is the lock. Both are replaced at
-once or not at all.
+console.cast, screenshot.png and ssi-console.log; ``os.lock.json`` is the lock. Both are
+replaced at once or not at all.
 """
 
 import hashlib

@@ -76,11 +76,11 @@ def drawn(want: SplashSettings, fields: Dict[str, str]) -> Canvas:
     ):
         canvas.draw(placed(lines(path), MIDDLE, MARK, mirrored=mirrored), width, paint)
     title = want.title or fields.get("NAME", "")
-    for words, top, height, paint in (
+    for words, top, most, paint in (
         (title, TITLE, 26, text),
         (second_line(fields), BELOW, 11, left),
     ):
-        height = fitting(words, height)
+        height = fitting(words, most)
         canvas.draw(letters.drawn(words, MIDDLE, top, height), height / 10, paint)
     return canvas
 

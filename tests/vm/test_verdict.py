@@ -38,7 +38,7 @@ def report(
     errors="",
     detail="",
     ssi=True,
-    screenshot=Screenshot(reason="there is no screen"),
+    screenshot=None,
 ):
     console = Console()
     if text:
@@ -49,7 +49,7 @@ def report(
         *(ending, detail, console, 2.0),
         document=raw,
         errors=errors,
-        screenshot=screenshot,
+        screenshot=screenshot or Screenshot(reason="there is no screen"),
     )
     return make_report(
         outcome,
