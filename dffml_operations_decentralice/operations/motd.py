@@ -17,7 +17,7 @@ LINK = "../run/decentralice/motd"  # of /etc/motd
 SERVICE = "ssi-service"
 # How a line ends that files/root/usr/lib/decentralice/motd ends anew
 NOT_STARTED = "has not started"
-TOLD = ("systemd", "glibc", "libc6")  # packages whose versions are told, if there
+PID_1 = "systemd"
 
 
 def write_motd(root: Path, release: Path, kernel: str, database: str) -> None:
@@ -47,18 +47,19 @@ def versions(database: str) -> Dict[str, str]:
 
 def text(fields: Dict[str, str], kernel: str, packages: Dict[str, str]) -> str:
     """For os-release's fields, a kernel's release, and versions of packages"""
-    told = [f"{name} {packages[name]}" for name in TOLD if name in packages]
-    userspace = [fields.get("DECENTRALICE_USERSPACE"), *told]
-    userspace.append(f"{len(packages)} packages")
+    systemd = f"{PID_1} {packages[PID_1]}" if PID_1 in packages else ""
     rows = {
-        "Userspace": ", ".join(filter(None, userspace)),
-        "Kernel": ", ".join(
-            filter(None, [fields.get("DECENTRALICE_KERNEL"), f"Linux {kernel}"])
-        ),
-        "Source": fields.get("HOME_URL"),
+        "Userspace": both(fields.get("DECENTRALICE_USERSPACE", ""), systemd),
+        "Kernel": both(fields.get("DECENTRALICE_KERNEL", ""), f"Linux {kernel}"),
+        "Source": fields.get("HOME_URL", ""),
     }
     if SERVICE in packages:
         rows["Identity"] = f"{SERVICE} {packages[SERVICE]} {NOT_STARTED}"
     lines: List[str] = ["", fields.get("PRETTY_NAME", ""), ""]
     lines += [f"{name:<11}{said}" for name, said in rows.items() if said]
     return "".join(f"  {line}".rstrip() + "\n" for line in [*lines, ""])
+
+
+def both(one: str, other: str) -> str:
+    """With a comma, if both are there"""
+    return ", ".join(filter(None, (one, other)))

@@ -91,14 +91,22 @@ async def publish_result(
     link, lock = Path(step.settings.link), Path(step.settings.lock)
     check_link(link)
     write_lock(lock, userspace_lock, kernel_lock)
-    replace_link(link, result)
-    for kept in filter(Path.is_symlink, (link, last_good(link))):
-        await step.thread(step.store.keep, kept.absolute())
+    await link_result(step, link, result)
     report = json.loads(Path(result, "report.json").read_text())
     judge(report, link)
     said = {"result": str(link.absolute()), "verdict": report["verdict"]}
     step.out.write_text(json.dumps(said) + "\n")
     return PublishedResult(str(step.out))
+
+
+async def link_result(step: Step, link: Path, target: str) -> None:
+    """
+    Point a link at an artefact, which the store keeps as long as it does. For overlays
+    that publish more: an operation of theirs, with a link of its own.
+    """
+    replace_link(link, target)
+    for kept in filter(Path.is_symlink, (link, last_good(link))):
+        await step.thread(step.store.keep, kept.absolute())
 
 
 def write_lock(path: Path, userspace: str, kernel: str) -> None:
