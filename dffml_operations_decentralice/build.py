@@ -1,8 +1,8 @@
 """
-A flow with its overlays, checked before any work, and run
+What the commands do, for programs: build, verify, boot
 
-Overlays are YAML flows merged as ``dffml dataflow merge`` does: given first, so that
-what they say wins; lists append.
+Overlays are names or YAML files, ``values`` are single settings above them, each as
+``OPERATION.SETTING=VALUE`` (`composition.compose`).
 """
 
 import asyncio
@@ -10,149 +10,26 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
-import yaml
 from dffml import DataFlow, MemoryOrchestrator
-from dffml.df.base import OperationImplementation
-from dffml.util.data import merge
 
-from . import flows
+from .composition import compose
 from .engine.check import DIFFERS, SAME, Check, checking
 from .engine.operation import UPDATE
 from .engine.progress import emit
-from .engine.settings import check, validated
 from .engine.store import Store, default_root
 from .errors import NetworkError, UserError, cause
 
 GRACE = 10.0  # seconds in which an operation that is cancelled has to clean up
 PROBE = 15.0  # seconds that an upstream has to answer
 PREFIX = "decentralice_"  # of operations that have an entry point
-BASE = "os_decentralice.yaml"
-SHAPES: Dict[str, Any] = {
-    **{name: dict for name in ("definitions", "operations", "flow", "configs")},
-    **{"seed": list, "linked": bool, "forward": dict},
-}
-NAMES = {dict: "mapping", list: "list", bool: "`true` or `false`"}
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 0.1 s less
+RESULT = "PublishedResult"
 
 
-def find_overlay(name: str) -> Path:
-    """The file of an overlay that comes along, or that is given as a file"""
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name)
-        if not path.is_file():
-            raise UserError(f"no overlay {name}", remedy="give the path of a YAML file")
-        return path
-    try:
-        return flows.path(name)
-    except KeyError as error:
-        raise UserError(str(error.args[0]), remedy="a name or a file *.yaml") from error
-
-
-def read(path: Path) -> Dict[str, Any]:
-    """A flow or overlay as data"""
-    try:
-        content = yaml.load(path.read_text(), Loader=LOADER)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}", remedy="give a YAML file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(
-            f"{where}: {getattr(error, 'problem', error)}", remedy="mend the YAML"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: no mapping", remedy="an overlay is a dffml flow")
-    content = {name: part for name, part in content.items() if part is not None}
-    check_shape(path, content)
-    return content
-
-
-def check_shape(path: Path, content: Dict[str, Any]) -> None:
-    """dffml would merge what is of another shape into nonsense, or raise anything"""
-    for name, part in content.items():
-        if name not in SHAPES:
-            raise UserError(
-                f"{path}: unknown part {name!r}",
-                remedy=f"the parts of a flow are {', '.join(SHAPES)}",
-            )
-        wanted = SHAPES[name]
-        if not isinstance(part, wanted):
-            raise UserError(
-                f"{path}: {name} must be a {NAMES[wanted]}",
-                remedy=f"write it as it is in {BASE}",
-            )
-        named: Dict[str, Any] = part if wanted is dict else {}
-        if name == "configs":
-            named.update({one: {} for one, values in named.items() if values is None})
-        for one, values in named.items():
-            if not isinstance(values, dict):
-                raise UserError(
-                    f"{path}: {one!r} in {name} must be a mapping",
-                    remedy=f"write it as it is in {BASE}",
-                )
-
-
-def merged(overlays: Sequence[str] = (), base: str = BASE) -> Dict[str, Any]:
-    """Flow and overlays as data; `UserError` if an overlay has no place to go"""
-    contents = [(path, read(path)) for path in map(find_overlay, overlays)]
-    contents.append((flows.path(base), read(flows.path(base))))
-    operations: Dict[str, Any] = {}
-    for _, content in contents:
-        for name, operation in content.get("operations", {}).items():
-            operations[name] = {**operation, **operations.get(name, {})}
-    found: Dict[str, Any] = {}
-    for path, content in contents:
-        for name, values in content.get("configs", {}).items():
-            if name not in operations:
-                raise UserError(
-                    f"{path}: settings of {name!r}, which is no operation of the flow",
-                    remedy=f"operations are {', '.join(sorted(operations))}",
-                )
-            settings = settings_of(name, operations[name])
-            if settings:
-                check(settings, values, name)
-        merge(found, content, list_append=True)
-    return found
-
-
-def load(overlays: Sequence[str] = ()) -> DataFlow:
+def load(overlays: Sequence[str] = (), values: Sequence[str] = ()) -> DataFlow:
     """The dataflow, its settings checked"""
-    content = merged(overlays)
-    check_settings(content)
-    try:
-        return DataFlow._fromdict(**content)
-    except Exception as error:  # whatever dffml stumbles over
-        raise UserError(
-            f"dffml cannot read the flow with its overlays: {error!r}",
-            remedy="compare the overlay's operations, definitions and flow with "
-            f"{BASE}",
-        ) from error
-
-
-def check_settings(content: Dict[str, Any]) -> None:
-    """Every setting of every operation of ours is known, of its type and there"""
-    for name, operation in content["operations"].items():
-        settings = settings_of(name, operation)
-        if settings:
-            validated(settings, content.get("configs", {}).get(name, {}), name)
-
-
-def settings_of(name: str, operation: Dict[str, Any]) -> Optional[type]:
-    """The class of an operation's settings, None if it has none of ours"""
-    registered = operation.get("name")
-    try:
-        if not isinstance(registered, str):
-            raise TypeError("no name")
-        implementation = OperationImplementation.load(registered)
-    except Exception as error:  # of an import, too
-        raise UserError(
-            f"operation {name!r}: {registered!r} cannot be loaded: {error!r}"[:300],
-            remedy="`name` is a registered operation, or module:function",
-        ) from error
-    settings = getattr(implementation, "CONFIG", None)
-    return settings if getattr(settings, "validated", False) else None
+    return compose(overlays, values).dataflow()
 
 
 async def run(flow: DataFlow, *, update: bool = False) -> Dict[str, Any]:
@@ -190,14 +67,23 @@ async def end_others() -> None:
 
 
 async def build(
-    overlays: Sequence[str] = (), *, update: bool = False
+    overlays: Sequence[str] = (),
+    values: Sequence[str] = (),
+    *,
+    update: bool = False,
 ) -> Dict[str, Any]:
-    """Build, boot and publish: what `publish_result` says of the result"""
-    results = await run(load(overlays), update=update)
-    return json.loads(Path(results["PublishedResult"]).read_text())
+    """
+    Build, boot and publish: what `publish_result` says of the result, and, as
+    ``results``, the paths of what overlays give besides
+    """
+    composition = compose(overlays, values)
+    with composition.locating():
+        results = await run(composition.dataflow(), update=update)
+    answer = json.loads(Path(results.pop(RESULT)).read_text())
+    return {**answer, "results": results}
 
 
-async def reproduce(overlays: Sequence[str] = ()) -> Check:
+async def reproduce(overlays: Sequence[str] = (), values: Sequence[str] = ()) -> Check:
     """
     Make every step again, and compare with what the store has. Nothing is replaced,
     linked or booted.
@@ -205,7 +91,7 @@ async def reproduce(overlays: Sequence[str] = ()) -> Check:
     from . import compare
 
     with checking(compare.first) as found:
-        await run(load(overlays))
+        await run(load(overlays, values))
     if not found.of(SAME) + found.of(DIFFERS):
         raise UserError(
             "the store has nothing to compare with",
@@ -214,20 +100,22 @@ async def reproduce(overlays: Sequence[str] = ()) -> Check:
     return found
 
 
-async def verify(disk: Path, overlays: Sequence[str] = ()) -> Dict[str, Any]:
+async def verify(
+    disk: Path, overlays: Sequence[str] = (), values: Sequence[str] = ()
+) -> Dict[str, Any]:
     """Boot a disk to a verdict: the report. Raises `DoesNotBoot` or `VmError`."""
     from .operations import publish
     from .operations.boot import boot_verify
     from .operations.ssi_verify import verify_ssi
 
-    content = merged(overlays)
-    check_settings(content)
+    composition = compose(overlays, values)
+    composition.validate()
     store = Store(default_root())
     artefacts = {"disk": str(existing(disk))}
     folders: Dict[str, str] = {}
     reports: Dict[str, Any] = {}
     for name, made in (("report", boot_verify.action), ("ssi", verify_ssi.action)):
-        settings = made.configured(content["configs"].get(made.name, {}))
+        settings = made.configured(composition.settings(made.name))
         folders[name] = await made.execute(settings, {**artefacts, **folders}, store)
         reports[name] = json.loads(Path(folders[name], "report.json").read_text())
     report = publish.merged(reports["report"], reports["ssi"])
@@ -235,12 +123,18 @@ async def verify(disk: Path, overlays: Sequence[str] = ()) -> Dict[str, Any]:
     return report
 
 
-async def boot(disk: Path, overlays: Sequence[str] = (), persist: bool = False) -> int:
+async def boot(
+    disk: Path,
+    overlays: Sequence[str] = (),
+    values: Sequence[str] = (),
+    *,
+    persist: bool = False,
+) -> int:
     """Boot a disk on this terminal; QEMU's exit status"""
     from .operations.boot import boot_verify
     from .vm.interactive import InteractiveSettings, boot_interactive
 
-    settings = merged(overlays)["configs"].get("boot_verify", {})
+    settings = compose(overlays, values).settings("boot_verify")
     configured = boot_verify.action.configured(settings)
     machine = InteractiveSettings(
         memory=configured.memory,

@@ -8,6 +8,7 @@ each kind of failure.
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import json
@@ -27,7 +28,8 @@ from .errors import DecentrAliceError, SignatureError, UserError
 RESULT = "result/disk.qcow2"
 LINK = "result"
 PROGRESS = "Progress: `auto`, `rich`, `lines` or `json`"
-OVERLAYS = "Overlays: names of those that come along, or YAML files"
+OVERLAYS = "Overlays: names of those that are installed, or YAML files"
+SET = "Settings, each OPERATION.SETTING=VALUE; command `settings` lists them"
 
 
 class Command(CMD):
@@ -124,6 +126,7 @@ def exit_code(error: DecentrAliceError) -> int:
 @config
 class BuildConfig:
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
     update: bool = field(
         "Ask the repositories anew, and write another lock", default=False
     )
@@ -144,7 +147,7 @@ class Build(Command):
 
         if self.check:
             return await self.checked()
-        return await build.build(self.overlays, update=self.update)
+        return await build.build(self.overlays, self.set, update=self.update)
 
     async def checked(self) -> Dict[str, Any]:
         """The report; if a step gave other bytes, it is printed before the error"""
@@ -156,7 +159,7 @@ class Build(Command):
                 "-check compares with what is there, -update asks anew",
                 remedy="give one of the two",
             )
-        found = await build.reproduce(self.overlays)
+        found = await build.reproduce(self.overlays, self.set)
         counts = {one: len(found.of(one)) for one in ("same", "differs", "left-out")}
         said = ", ".join(f"{count} {name}" for name, count in counts.items())
         progress.emit("say", operation="check", text=said)
@@ -172,6 +175,7 @@ class Build(Command):
 class DiskConfig:
     disk: str = field("The disk, by default that of the last build", default=RESULT)
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
     progress: str = field(PROGRESS, default="auto")
 
 
@@ -183,13 +187,14 @@ class Verify(Command):
     async def answer(self, monitor) -> Dict[str, Any]:
         from . import build
 
-        return await build.verify(Path(self.disk), self.overlays)
+        return await build.verify(Path(self.disk), self.overlays, self.set)
 
 
 @config
 class BootConfig:
     disk: str = field("The disk, by default that of the last build", default=RESULT)
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
     persist: bool = field("Write to the disk, which must be a file", default=False)
 
 
@@ -201,7 +206,8 @@ class Boot(Command):
     async def answer(self, monitor) -> Any:
         from . import build
 
-        status = await build.boot(Path(self.disk), self.overlays, self.persist)
+        disk = Path(self.disk)
+        status = await build.boot(disk, self.overlays, self.set, persist=self.persist)
         if status:
             sys.exit(status)
         return CMDOutputOverride
@@ -273,6 +279,7 @@ class Explain(Command):
 @config
 class StatusConfig:
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
     json: bool = field("As JSON, for programs", default=False)
 
 
@@ -288,11 +295,126 @@ class Status(Command):
         from .engine.store import Store, default_root
 
         store = Store(default_root(), read_only=True)
-        planned = plan(build.load(self.overlays), store)
+        planned = plan(build.load(self.overlays, self.set), store)
         if self.json:
             return [one._asdict() for one in planned]
         print("\n".join(listing.steps(planned)))
         print(summary(planned), file=sys.stderr)
+        return CMDOutputOverride
+
+
+class OverlayList(Command):
+    """The overlays that are installed, and where"""
+
+    uses_store = False
+
+    async def answer(self, monitor) -> Dict[str, str]:
+        from . import composition
+
+        return composition.known()
+
+
+@config
+class OverlayDiffConfig:
+    overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
+    json: bool = field("As JSON, for programs", default=False)
+
+
+class OverlayDiff(Command):
+    """What overlays change: operations, settings, inputs, results"""
+
+    CONFIG = OverlayDiffConfig
+    uses_store = False
+
+    async def answer(self, monitor) -> Any:
+        from .composition import compose
+        from .composition.changes import changes
+
+        composition = compose(self.overlays, self.set)
+        composition.validate()
+        found = changes(composition)
+        if self.json:
+            return [one._asdict() for one in found]
+        print("\n".join(one.line() for one in found) or "nothing")
+        return CMDOutputOverride
+
+
+class OverlayCommands(CMD):
+    """Parts of flows that are laid over the build"""
+
+    list = OverlayList
+    diff = OverlayDiff
+
+
+@config
+class DiagramConfig:
+    overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
+    format: str = field("mermaid, svg or png", default="mermaid")
+    output: str = field("File to write, by default standard output", default="")
+
+
+class Diagram(Command):
+    """Draw the flow with its overlays: what they add is green, replace yellow"""
+
+    CONFIG = DiagramConfig
+    uses_store = False
+
+    async def answer(self, monitor) -> Any:
+        from .composition import compose, diagram
+
+        if self.format not in diagram.FORMATS:
+            raise UserError(
+                f"-format cannot be {self.format!r}",
+                remedy=f"one of {', '.join(diagram.FORMATS)}",
+            )
+        composition = compose(self.overlays, self.set)
+        drawn = (
+            diagram.mermaid(composition).encode()
+            if self.format == "mermaid"
+            else diagram.picture(composition, self.format)
+        )
+        write(self.output, drawn)
+        return CMDOutputOverride
+
+
+def write(output: str, content: bytes) -> None:
+    """To a file that is there as a whole or not at all, or to standard output"""
+    if not output:
+        sys.stdout.buffer.write(content)
+        return
+    new = Path(f"{output}.new")
+    try:
+        new.write_bytes(content)
+        new.replace(output)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise UserError(
+            f"{output} cannot be written: {error}", remedy="give another -output"
+        ) from error
+
+
+@config
+class SettingsConfig:
+    overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    schema: bool = field("The JSON schema of overlays, for editors", default=False)
+
+
+class Settings(Command):
+    """All settings of all operations, with types and defaults"""
+
+    CONFIG = SettingsConfig
+    uses_store = False
+
+    async def answer(self, monitor) -> Any:
+        from .composition import compose, reference
+
+        composition = compose(self.overlays)
+        if self.schema:
+            return reference.schema(composition)
+        print(reference.page(composition), end="")
         return CMDOutputOverride
 
 
@@ -543,6 +665,9 @@ class DecentrAlice(CMD):
     explain = Explain
     verify = Verify
     boot = Boot
+    overlay = OverlayCommands
+    settings = Settings
+    diagram = Diagram
     store = StoreCommands
     did = DidCommands
     credential = CredentialCommands

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from dffml_operations_decentralice import build, flow, flows
+from dffml_operations_decentralice.composition import compose
 from dffml_operations_decentralice.engine.operation import registered_name
 from dffml_operations_decentralice.operations import ssi_client
 
@@ -93,7 +94,7 @@ def test_configs(overlays):
     Each operation with settings has them in the flow (dffml has no defaults without),
     and nothing else has
     """
-    content = build.merged(overlays)
+    content = compose(overlays).content
     mine = declared()
     with_settings = {
         instance
@@ -102,13 +103,13 @@ def test_configs(overlays):
     }
     assert with_settings <= set(content["configs"])
     assert set(content["configs"]) <= set(content["operations"])
-    build.check_settings(content)
+    compose(overlays).validate()
 
 
 @pytest.mark.parametrize("overlays", [[], ["mirror"]])
 def test_every_input_has_one_origin(overlays):
     """Two would have the consumer run twice"""
-    content = build.merged(overlays)
+    content = compose(overlays).content
     for instance, wiring in content["flow"].items():
         for name, origins in wiring["inputs"].items():
             assert len(origins) == 1, (instance, name, origins)
@@ -136,7 +137,7 @@ def test_merge_is_that_of_dffml():
     theirs = yaml.safe_load(dffml(*argv))
     ours = build.load(["mirror"]).export(linked=True)
     assert theirs == ours
-    assert set(build.merged(["mirror"])["operations"]) == set(theirs["operations"])
+    assert set(compose(["mirror"]).content["operations"]) == set(theirs["operations"])
 
 
 def test_diagram():

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from dffml_operations_decentralice import build
+from dffml_operations_decentralice.composition import compose
 from dffml_operations_decentralice.engine import code
 from dffml_operations_decentralice.engine.digest import (
     manifest,
@@ -41,7 +42,7 @@ def actions_of(overlays):
 
 
 def parts_of(actions, overlays, store):
-    configs = build.merged(overlays)["configs"]
+    configs = compose(overlays).content["configs"]
     return {
         name: action.parts(action.configured(configs.get(name, {})), {}, store)
         for name, action in actions.items()
@@ -77,7 +78,7 @@ def test_each_setting_counts(store, tmp_path, name, field, overlays):
     actions, opened = actions_of(overlays), Store(store)
     before = parts_of(actions, overlays, opened)
     settings = actions[name].settings
-    given = build.merged(overlays)["configs"].get(name, {})
+    given = compose(overlays).content["configs"].get(name, {})
     value = given.get(field.name, getattr(settings(**given), field.name))
     changed = other(get_type_hints(settings)[field.name], value)
     if field.metadata["file"]:
