@@ -403,18 +403,19 @@ class SettingsConfig:
 
 
 class Settings(Command):
-    """All settings of all operations, with types and defaults"""
+    """All settings of the flow and of overlays, with types and defaults"""
 
     CONFIG = SettingsConfig
     uses_store = False
 
     async def answer(self, monitor) -> Any:
-        from .composition import compose, reference
+        from . import flows
+        from .composition import reference
 
-        composition = compose(self.overlays)
+        known = reference.tables(self.overlays or sorted(flows.overlays()))
         if self.schema:
-            return reference.schema(composition)
-        print(reference.page(composition), end="")
+            return reference.schema(known)
+        print(reference.page(known), end="")
         return CMDOutputOverride
 
 

@@ -3,7 +3,6 @@
 from typing import NewType
 
 import pytest
-import yaml
 
 from dffml_operations_decentralice import composition, flows
 from dffml_operations_decentralice.build import load
@@ -18,18 +17,6 @@ from dffml_operations_decentralice.types import (
     UnifiedKernelImage,
     UserspaceRepository,
 )
-
-
-@pytest.fixture
-def overlay(tmp_path):
-    """Write an overlay: text, or what YAML makes of data"""
-
-    def write(content, name="mine.yaml"):
-        text = content if isinstance(content, str) else yaml.safe_dump(content)
-        (tmp_path / name).write_text(text)
-        return str(tmp_path / name)
-
-    return write
 
 
 def test_find_overlay(overlay, tmp_path, monkeypatch):
