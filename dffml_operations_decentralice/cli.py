@@ -100,6 +100,12 @@ class Command(CMD):
                 f"unknown option {unknown}", remedy="`-h` lists those there are"
             )
 
+    def given(self) -> Any:
+        """The settings of ``-set``, by operation"""
+        from .composition import assigned
+
+        return assigned(self.set)
+
     async def answer(self, monitor) -> Any:
         """What the command prints as JSON"""
         raise NotImplementedError
@@ -143,15 +149,17 @@ class Build(Command):
     CONFIG = BuildConfig
 
     async def answer(self, monitor) -> Dict[str, Any]:
-        from . import build
+        from . import api
 
         if self.check:
             return await self.checked()
-        return await build.build(self.overlays, self.set, update=self.update)
+        built = await api.build(self.overlays, self.given(), update=self.update)
+        paths = {"result": str(built.folder), "lock": str(built.lock)}
+        return {**paths, "verdict": built.verdict, "results": built.results}
 
     async def checked(self) -> Dict[str, Any]:
         """The report; if a step gave other bytes, it is printed before the error"""
-        from . import build
+        from . import api
         from .engine import progress
 
         if self.update:
@@ -159,7 +167,7 @@ class Build(Command):
                 "-check compares with what is there, -update asks anew",
                 remedy="give one of the two",
             )
-        found = await build.reproduce(self.overlays, self.set)
+        found = await api.reproduce(self.overlays, self.given())
         counts = {one: len(found.of(one)) for one in ("same", "differs", "left-out")}
         said = ", ".join(f"{count} {name}" for name, count in counts.items())
         progress.emit("say", operation="check", text=said)
@@ -185,9 +193,10 @@ class Verify(Command):
     CONFIG = DiskConfig
 
     async def answer(self, monitor) -> Dict[str, Any]:
-        from . import build
+        from . import api
 
-        return await build.verify(Path(self.disk), self.overlays, self.set)
+        disk = Path(self.disk)
+        return (await api.boot_verify(disk, self.overlays, self.given())).report
 
 
 @config
@@ -204,10 +213,10 @@ class Boot(Command):
     CONFIG = BootConfig
 
     async def answer(self, monitor) -> Any:
-        from . import build
+        from . import api
 
         disk = Path(self.disk)
-        status = await build.boot(disk, self.overlays, self.set, persist=self.persist)
+        status = await api.boot(disk, self.overlays, self.given(), persist=self.persist)
         if status:
             sys.exit(status)
         return CMDOutputOverride
@@ -234,9 +243,9 @@ class Upstreams(Command):
     uses_store = False
 
     async def answer(self, monitor) -> Any:
-        from . import build
+        from . import api
 
-        for line in await build.upstreams():
+        for line in await api.upstreams():
             print(line, file=sys.stderr)
         return CMDOutputOverride
 
@@ -289,13 +298,13 @@ class Status(Command):
     CONFIG = StatusConfig
 
     async def answer(self, monitor) -> Any:
-        from . import build
+        from . import api
         from .engine import listing
         from .engine.plan import plan, summary
         from .engine.store import Store, default_root
 
         store = Store(default_root(), read_only=True)
-        planned = plan(build.load(self.overlays, self.set), store)
+        planned = plan(api.load(self.overlays, self.given()), store)
         if self.json:
             return [one._asdict() for one in planned]
         print("\n".join(listing.steps(planned)))
@@ -331,7 +340,7 @@ class OverlayDiff(Command):
         from .composition import compose
         from .composition.changes import changes
 
-        composition = compose(self.overlays, self.set)
+        composition = compose(self.overlays, self.given())
         composition.validate()
         found = changes(composition)
         if self.json:
@@ -369,7 +378,7 @@ class Diagram(Command):
                 f"-format cannot be {self.format!r}",
                 remedy=f"one of {', '.join(diagram.FORMATS)}",
             )
-        composition = compose(self.overlays, self.set)
+        composition = compose(self.overlays, self.given())
         drawn = (
             diagram.mermaid(composition).encode()
             if self.format == "mermaid"

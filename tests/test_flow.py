@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dffml_operations_decentralice import build, flow, flows
+from dffml_operations_decentralice import api, flow, flows
 from dffml_operations_decentralice.composition import compose
 from dffml_operations_decentralice.engine.operation import registered_name
 from dffml_operations_decentralice.operations import ssi_client
@@ -135,7 +135,7 @@ def test_merge_is_that_of_dffml():
     paths = [flows.path("mirror"), flows.path("os_decentralice.yaml")]
     argv = ["dataflow", "merge", "-configloader", "yaml", *map(str, paths)]
     theirs = yaml.safe_load(dffml(*argv))
-    ours = build.load(["mirror"]).export(linked=True)
+    ours = api.load(["mirror"]).export(linked=True)
     assert theirs == ours
     assert set(compose(["mirror"]).content["operations"]) == set(theirs["operations"])
 

@@ -8,13 +8,13 @@ from dffml_operations_decentralice.composition.changes import Change, changes, h
 HASH = "$6$salt$hash"
 
 
-def told(overlays=(), values=()):
-    return [one.line() for one in changes(compose(overlays, values))]
+def told(overlays=(), settings=None):
+    return [one.line() for one in changes(compose(overlays, settings))]
 
 
 def test_nothing():
     assert told() == []
-    assert told(values=["compose_root.hostname=alice"]) == []  # as it is
+    assert told(settings={"compose_root": {"hostname": "alice"}}) == []  # as it is
 
 
 def test_operations_and_inputs():
@@ -37,11 +37,11 @@ def test_settings(overlay):
         f"    root_password_hash: {HASH}\n"
         "    enable: [a.service]\n"
     )
-    assert told([path], ["partition.swap=0"]) == [
+    assert told([path], {"partition": {"swap": 0}}) == [
         f"setting build_uki.cmdline: + ['quiet']  ({path}:3)",
         f"setting compose_root.root_password_hash: '' -> (secret)  ({path}:5)",
         f"setting compose_root.enable: + ['a.service']  ({path}:6)",
-        "setting partition.swap: 10230 -> 0  (-set)",
+        "setting partition.swap: 10230 -> 0  (given)",
     ]
 
 

@@ -29,18 +29,18 @@ def test_diff(run):
     argv = ("overlay", "diff", "-overlays", "mirror", "-set", "partition.swap=0")
     done = run(*argv)
     assert done.returncode == 0, done.stderr
-    assert "setting partition.swap: 10230 -> 0  (-set)\n" in done.stdout
+    assert "setting partition.swap: 10230 -> 0  (given)\n" in done.stdout
     found = json.loads(run(*argv, "-json").stdout)
     assert {"operation", "setting", "input"} == {one["what"] for one in found}
     [swap] = [one for one in found if one["name"] == "partition.swap"]
-    assert (swap["before"], swap["after"], swap["by"]) == (10230, 0, "-set")
+    assert (swap["before"], swap["after"], swap["by"]) == (10230, 0, "given")
     assert run("overlay", "diff").stdout == "nothing\n"
 
 
 def test_diff_of_what_is_refused(run):
     done = run("overlay", "diff", "-set", "partition.swap=none")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: -set: partition: setting 'swap' must be a")
+    assert done.stderr.startswith("error: given: partition: setting 'swap' must be a")
 
 
 def test_diagram(run, tmp_path):
