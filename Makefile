@@ -38,10 +38,13 @@ test-all: setup ## All tests
 bench: setup ## Print what steps cost, beside mkosi's figures
 	$(VENV)/bin/python -m tests.benchmarks
 
-flow: setup ## Write dataflows/os_decentralice.yaml from flow.py
+flow: setup ## Write dataflows/*.yaml from flow.py
 	$(VENV)/bin/dffml service dev export -configloader yaml \
 		dffml_operations_decentralice.flow:FLOW > $@.new
 	mv $@.new dataflows/os_decentralice.yaml
+	$(VENV)/bin/dffml service dev export -configloader yaml \
+		dffml_operations_decentralice.flow:IMAGES > $@.new
+	mv $@.new dataflows/images.yaml
 
 docs: setup ## Write dataflows/settings.md and the schema of overlays
 	$(DECENTRALICE) settings > $@.new

@@ -47,3 +47,7 @@ BootReport = NewType("BootReport", str)
 SsiReport = NewType("SsiReport", str)
 Result = NewType("Result", str)
 PublishedResult = NewType("PublishedResult", str)
+
+# Of several images: no artefacts
+Overlays = NewType("Overlays", str)
+ImageVerdict = NewType("ImageVerdict", dict)

@@ -61,7 +61,7 @@ def plain():
 
 def test_each_operation_is_registered():
     expected = plain()
-    assert len(expected) == 3
+    assert len(expected) == 4
     expected |= {
         name: f"{made.action.function.__module__}:{made.action.name}"
         for name, made in declared().items()
