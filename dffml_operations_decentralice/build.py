@@ -29,7 +29,6 @@ GRACE = 10.0  # seconds in which an operation that is cancelled has to clean up
 PROBE = 15.0  # seconds that an upstream has to answer
 PREFIX = "decentralice_"  # of operations that have an entry point
 BASE = "os_decentralice.yaml"
-SERVICE = "build_ssi_service"
 SHAPES: Dict[str, Any] = {
     **{name: dict for name in ("definitions", "operations", "flow", "configs")},
     **{"seed": list, "linked": bool, "forward": dict},
@@ -282,56 +281,6 @@ async def upstreams() -> List[str]:
                 ) from error
             lines.append(f"{address} answers")
     return lines
-
-
-async def vulnerabilities(database: str, program: str = "") -> Dict[str, Any]:
-    """
-    What a database knows about a Go program, by default the service's that a build
-    made: vulnerabilities.schema.json
-    """
-    from .operations.vulnerabilities import (
-        build_vulnerability_checker,
-        find_vulnerabilities,
-        usable,
-    )
-
-    await usable(database)  # before anything is compiled
-    store = Store(default_root())
-    artefacts = {"program": str(existing_program(program) or built_program(store))}
-    build_checker, find = (
-        build_vulnerability_checker.action,
-        find_vulnerabilities.action,
-    )
-    settings = build_checker.configured({}), find.configured({"database": database})
-    artefacts["checker"] = await build_checker.execute(settings[0], {}, store)
-    found = await find.execute(settings[1], artefacts, store)
-    return json.loads(Path(found).read_text())
-
-
-def existing_program(given: str) -> Optional[Path]:
-    """The file that is given, None if none is"""
-    if given and not Path(given).is_file():
-        raise UserError(f"no program {given}", remedy="give a Go program")
-    return Path(given).absolute() if given else None
-
-
-def built_program(store: Store, link: Path = Path("result")) -> Path:
-    """The service's program: of the linked result, else the last that was built"""
-    from .engine import history
-
-    if link.is_symlink():
-        result = history.find_result(link)
-        for name, made in history.explain(link)["objects"].items():
-            if made.get("operation") == SERVICE:
-                return result.store.root / "objects" / name
-    last = store.last_action(SERVICE)
-    program = store.root / "objects" / (last["object"] if last else "none")
-    if not program.exists():
-        raise UserError(
-            "no program of the SSI service was built",
-            remedy="build first, or give one: -program FILE",
-        )
-    return program
 
 
 def existing(disk: Path) -> Path:

@@ -386,9 +386,9 @@ class Vulnerabilities(Command):
 
     async def answer(self, monitor) -> Dict[str, Any]:
         """The report; if something is found, it is printed before the error"""
-        from . import build
+        from . import supply_chain
 
-        found = await build.vulnerabilities(self.database, self.program)
+        found = await supply_chain.vulnerabilities(self.database, self.program)
         if found["findings"]:
             print(json.dumps(found))
             ids = sorted({one["id"] for one in found["findings"]})

@@ -9,10 +9,12 @@ https://go.dev/doc/security/vuln/
 
 import asyncio
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from ..engine import Step, operation, setting, settings
 from ..errors import CommandFailed, DecentrAliceError, NetworkError, UserError
@@ -93,7 +95,10 @@ async def usable(database: str) -> str:
             "no vulnerability database is given, and none comes along",
             remedy=f"give one: {DATABASE}",
         )
-    parts = urlsplit(database)
+    try:
+        parts = urlsplit(database)
+    except ValueError as error:
+        raise unusable(database, str(error)) from error
     if parts.scheme in ("http", "https"):
         if parts.username is not None:
             raise UserError(
@@ -102,7 +107,8 @@ async def usable(database: str) -> str:
             )
         await check_server(database.rstrip("/"))
         return database
-    folder = Path(parts.path if parts.scheme == "file" else database).absolute()
+    path = url2pathname(parts.path) if parts.scheme == "file" else database
+    folder = Path(os.path.abspath(path))
     check_folder(folder)
     return folder.as_uri()
 
@@ -131,6 +137,8 @@ async def check_server(url: str) -> None:
         async with aiohttp.ClientSession(timeout=limits, trust_env=True) as session:
             async with session.get(address) as reply:
                 status = reply.status
+    except aiohttp.InvalidURL as error:
+        raise unusable(url, "its address is none") from error
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
         raise unreachable(url, str(error) or type(error).__name__) from error
     if status >= 500:

@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from dffml_operations_decentralice import build, schemas
+from dffml_operations_decentralice import schemas, supply_chain
 from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.store import Store
 from dffml_operations_decentralice.engine.testing import run_operation
@@ -206,6 +206,8 @@ def test_damaged_databases(find, tmp_path, damage, said):
         ("/nowhere", "No such file"),
         ("file:///nowhere", "No such file"),
         ("ftp://example.org/", "No such file"),
+        ("http://[", "Invalid IPv6"),
+        ("http://", "is none"),
         ("https://me:secret@example.org", "has a password"),
     ],
 )
@@ -213,6 +215,14 @@ def test_other_databases(given, said):
     with pytest.raises(UserError, match=said) as raised:
         asyncio.run(vulnerabilities.usable(given))
     assert "secret" not in raised.value.cause
+
+
+def test_names_of_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = database(tmp_path / "a b", [])
+    (tmp_path / "c").mkdir()
+    for given in ("a b", "c/../a b", str(folder), folder.as_uri()):
+        assert asyncio.run(vulnerabilities.usable(given)) == folder.as_uri()
 
 
 def test_other_programs(find, tmp_path):
@@ -289,16 +299,20 @@ def test_program_of_the_result(tmp_path):
     root = tmp_path / "store"
     for number, name in enumerate(["a" * 32 + "-of-result", "b" * 32 + "-newest"]):
         (root / "objects" / name).mkdir(parents=True)
-        action = {"object": name, "parts": {"operation": build.SERVICE}, "made": number}
+        action = {
+            "object": name,
+            "parts": {"operation": supply_chain.BUILDER},
+            "made": number,
+        }
         store = Store(root)
-        store.record(f"{number}" * 64, build.SERVICE, action)
-    assert build.built_program(store, tmp_path / "none").name.endswith("-newest")
+        store.record(f"{number}" * 64, supply_chain.BUILDER, action)
+    assert supply_chain.built_program(store, tmp_path / "none").name.endswith("-newest")
     link = tmp_path / "result"
     link.symlink_to(root / "objects" / ("a" * 32 + "-of-result"))
-    assert build.built_program(store, link).name.endswith("-of-result")
+    assert supply_chain.built_program(store, link).name.endswith("-of-result")
 
 
 def test_no_program(tmp_path):
     with pytest.raises(UserError, match="was built") as raised:
-        build.built_program(Store(tmp_path / "store"), tmp_path / "none")
+        supply_chain.built_program(Store(tmp_path / "store"), tmp_path / "none")
     assert "-program" in raised.value.remedy
