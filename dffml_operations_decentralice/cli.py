@@ -23,10 +23,11 @@ from typing import Any, Dict, List
 from dffml import config, field
 from dffml.util.cli.cmd import CMD, CMDOutputOverride
 
-from .errors import DecentrAliceError, SignatureError, UserError
+from .errors import CommandFailed, DecentrAliceError, SignatureError, UserError
 
 RESULT = "result/disk.qcow2"
 LINK = "result"
+SHOWN = 5  # names in a line
 PROGRESS = "Progress: `auto`, `rich`, `lines` or `json`"
 OVERLAYS = "Overlays: names of those that are installed, or YAML files"
 SET = "Settings, each OPERATION.SETTING=VALUE; command `settings` lists them"
@@ -497,6 +498,41 @@ class StoreCommands(CMD):
     prune = StorePrune
 
 
+@config
+class VulnerabilitiesConfig:
+    database: str = field(
+        "Vulnerability database: a folder with what https://vuln.go.dev/vulndb.zip has "
+        "in it, or the URL of a server",
+        default="",
+    )
+    program: str = field(
+        "A Go program, by default the SSI service that was built", default=""
+    )
+    progress: str = field(PROGRESS, default="auto")
+
+
+class Vulnerabilities(Command):
+    """What a database knows about the modules in the SSI service's program"""
+
+    CONFIG = VulnerabilitiesConfig
+
+    async def answer(self, monitor) -> Dict[str, Any]:
+        """The report; if something is found, it is printed before the error"""
+        from . import supply_chain
+
+        found = await supply_chain.vulnerabilities(self.database, self.program)
+        if found["findings"]:
+            print(json.dumps(found))
+            ids = sorted({one["id"] for one in found["findings"]})
+            more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+            raise CommandFailed(
+                f"known vulnerabilities: {', '.join(ids[:SHOWN])}{more}",
+                remedy="`fixed` in the report is the version to update a module to, "
+                "https://pkg.go.dev/vuln tells what each is about",
+            )
+        return found
+
+
 SERVICE = (
     "Unix socket or loopback URL of the SSI service; by default the user's own if its "
     "socket is there, else the system's"
@@ -681,5 +717,6 @@ class DecentrAlice(CMD):
     store = StoreCommands
     did = DidCommands
     credential = CredentialCommands
+    vulnerabilities = Vulnerabilities
     doctor = Doctor
     upstreams = Upstreams

@@ -43,7 +43,10 @@ def complains(done, status, *said):
         assert one in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("name", ["build", "verify", "boot", "doctor", "upstreams"])
+COMMANDS = ["build", "verify", "boot", "doctor", "upstreams", "vulnerabilities"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help(run, name):
     done = run(name, "-h")
     assert done.returncode == 0 and done.stdout.startswith("usage:")
@@ -53,8 +56,7 @@ def test_help(run, name):
 def test_help_of_all(run):
     done = run("-h")
     assert done.returncode == 0
-    every = ("build", "verify", "boot", "doctor", "upstreams", "did", "credential")
-    for name in every:
+    for name in [*COMMANDS, "did", "credential"]:
         assert name in done.stdout
 
 
