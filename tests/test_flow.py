@@ -11,7 +11,7 @@ import yaml
 from dffml_operations_decentralice import api, flow, flows
 from dffml_operations_decentralice.composition import compose
 from dffml_operations_decentralice.engine.operation import registered_name
-from dffml_operations_decentralice.operations import ssi_client
+from dffml_operations_decentralice.operations import images, ssi_client
 
 from .conftest import DFFML
 
@@ -47,16 +47,23 @@ def entry_points():
     return dict(parser["dffml.operation"])
 
 
-def test_the_file_is_the_page():
+@pytest.mark.parametrize(
+    "page, file", [("FLOW", "os_decentralice.yaml"), ("IMAGES", "images.yaml")]
+)
+def test_the_file_is_the_page(page, file):
     """`make flow` writes it"""
-    argv = ["service", "dev", "export", "-configloader", "yaml", f"{NAME}.flow:FLOW"]
-    assert flows.path("os_decentralice.yaml").read_bytes() == dffml(*argv)
+    argv = ["service", "dev", "export", "-configloader", "yaml", f"{NAME}.flow:{page}"]
+    assert flows.path(file).read_bytes() == dffml(*argv)
 
 
 def plain():
     """Operations which make no artefact, and so are dffml's own"""
-    ops = [one for one in vars(ssi_client).values() if hasattr(one, "op")]
-    return {one.op.name: f"{ssi_client.__name__}:{one.__name__}" for one in ops}
+    return {
+        one.op.name: f"{module.__name__}:{one.__name__}"
+        for module in (ssi_client, images)
+        for one in vars(module).values()
+        if hasattr(one, "op")
+    }
 
 
 def test_each_operation_is_registered():
