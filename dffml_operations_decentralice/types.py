@@ -26,6 +26,8 @@ Initrd = NewType("Initrd", str)
 SsiServiceProgram = NewType("SsiServiceProgram", str)
 SsiServicePackage = NewType("SsiServicePackage", str)
 SsiServiceTree = NewType("SsiServiceTree", str)
+VulnerabilityChecker = NewType("VulnerabilityChecker", str)
+VulnerabilityReport = NewType("VulnerabilityReport", str)
 
 # What clients of the service exchange: no artefacts
 SsiServiceAddress = NewType("SsiServiceAddress", str)
@@ -50,3 +52,7 @@ Result = NewType("Result", str)
 PublishedResult = NewType("PublishedResult", str)
 OciImage = NewType("OciImage", str)
 PublishedOci = NewType("PublishedOci", str)
+
+# Of several images: no artefacts
+Overlays = NewType("Overlays", str)
+ImageVerdict = NewType("ImageVerdict", dict)

@@ -323,7 +323,7 @@ def registered_name(function: Callable) -> str:
     """Entry point name of ours, else what dffml can load without one"""
     if function.__module__.partition(".")[0] == OURS:
         return f"decentralice_{function.__name__}"
-    return f"{function.__module__}:{function.__name__}"
+    return f"{function.__module__}:{function.__qualname__}"
 
 
 def kebab(name: str) -> str:

@@ -94,7 +94,11 @@ async def publish_result(
     await link_result(step, link, result)
     report = json.loads(Path(result, "report.json").read_text())
     judge(report, link)
-    said = {"result": str(link.absolute()), "verdict": report["verdict"]}
+    said = {
+        "result": str(link.absolute()),
+        "lock": str(lock.absolute()),
+        "verdict": report["verdict"],
+    }
     step.out.write_text(json.dumps(said) + "\n")
     return PublishedResult(str(step.out))
 
