@@ -36,7 +36,7 @@ func requireLoopback(address string) error {
 	if err != nil {
 		return fmt.Errorf("api_host %q is not HOST:PORT", address)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !isLoopback(host) {
 		return fmt.Errorf("api_host %q is not a loopback address: anyone who reaches the "+
 			"service may use it, so let systemd pass a socket instead", address)
 	}
