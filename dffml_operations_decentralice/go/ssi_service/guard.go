@@ -81,9 +81,7 @@ func isLoopback(host string) bool {
 // length by its length, another one by reading it.
 func boundBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > maxBody {
-		if r.Header.Get("Expect") == "" { // else the client waits to be told
-			_, _ = io.CopyN(io.Discard, r.Body, maxUnread)
-		}
+		_, _ = io.CopyN(io.Discard, r.Body, maxUnread)
 		return &http.MaxBytesError{Limit: maxBody}
 	}
 	if r.ContentLength >= 0 {

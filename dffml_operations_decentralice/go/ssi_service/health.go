@@ -16,18 +16,20 @@ import (
 const (
 	probeNamespace = "decentralice-health"
 	probeKey       = "last"
+	probeSize      = 8 << 10         // bytes, as of a large credential: a few would fit a full disk
 	probeLimit     = 3 * time.Second // less than the write_timeout of the configuration
 )
 
 // probe answers whether the service can do what it is for: write to its database, and read
 // that again. The module's own answer is always yes, also with a full disk.
 type probe struct {
-	db   storage.ServiceStorage
-	turn chan struct{} // a database that hangs has one of them waiting, not one a request
+	db    storage.ServiceStorage
+	limit time.Duration
+	turn  chan struct{} // a database that hangs has one of them waiting, not one a request
 }
 
 func newProbe(db storage.ServiceStorage) *probe {
-	return &probe{db: db, turn: make(chan struct{}, 1)}
+	return &probe{db: db, limit: probeLimit, turn: make(chan struct{}, 1)}
 }
 
 func (p *probe) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -40,9 +42,9 @@ func (p *probe) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *probe) try(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	ctx, cancel := context.WithTimeout(ctx, p.limit)
 	defer cancel()
-	late := fmt.Errorf("the database does not answer within %v", probeLimit)
+	late := fmt.Errorf("the database does not answer within %v", p.limit)
 	select {
 	case p.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -62,7 +64,8 @@ func (p *probe) try(ctx context.Context) error {
 }
 
 func (p *probe) writeAndRead() error {
-	ctx, written := context.Background(), []byte(rand.Text())
+	ctx, written := context.Background(), make([]byte, probeSize)
+	_, _ = rand.Read(written) // which never fails
 	if err := p.db.Write(ctx, probeNamespace, probeKey, written); err != nil {
 		return fmt.Errorf("writing to the database: %w", err)
 	}
