@@ -30,7 +30,7 @@ func guarded(module http.Handler, health *probe) http.Handler {
 			refuse(w, http.StatusForbidden, reason)
 			return
 		}
-		if err := boundBody(w, r); err != nil {
+		if err := readBody(w, r); err != nil {
 			status := http.StatusBadRequest
 			if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 				status = http.StatusRequestEntityTooLarge
@@ -77,20 +77,16 @@ func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// boundBody refuses a body over maxBody before anything is done with it: that of a known
-// length by its length, another one by reading it.
-func boundBody(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength > maxBody {
-		_, _ = io.CopyN(io.Discard, r.Body, maxUnread)
-		return &http.MaxBytesError{Limit: maxBody}
-	}
-	if r.ContentLength >= 0 {
-		return nil
-	}
+// readBody has a body whole before anything is done with it: the module would read its
+// first JSON value, whatever comes behind that.
+func readBody(w http.ResponseWriter, r *http.Request) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(r.Body), maxBody))
 	if err != nil {
 		_, _ = io.CopyN(io.Discard, r.Body, maxUnread)
 		return err
+	}
+	if len(body) > 0 && !json.Valid(body) {
+		return errors.New("the body is not one JSON value")
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return nil

@@ -103,7 +103,7 @@ func TestBodies(t *testing.T) {
 		for _, method := range []string{"PUT", "POST", "GET"} {
 			for _, chunked := range []bool{false, true} {
 				for _, expect := range []string{"", "100-continue"} {
-					var body io.Reader = strings.NewReader(strings.Repeat("x", test.length))
+					var body io.Reader = strings.NewReader(strings.Repeat("1", test.length))
 					if chunked {
 						body = io.MultiReader(body) // of no length that is known
 					}
@@ -127,6 +127,23 @@ func TestBodies(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+func TestBodiesOfJSON(t *testing.T) {
+	running := served(t)
+	for body, status := range map[string]int{
+		"": 200, "{}": 200, ` [1, "x"] ` + "\n": 200, "null": 200,
+		"{": 400, "{}{}": 400, "{} x": 400, "x=1": 400, "\x00": 400, "'": 400,
+	} {
+		answer, err := running.Client().Post(running.URL, "text/plain", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != status {
+			t.Errorf("%q: got %d", body, answer.StatusCode)
 		}
 	}
 }
