@@ -68,7 +68,7 @@ class Service:
                 stdout=self.log,
                 stderr=self.log,
             )
-            assert self.told.recv(200).startswith(b"READY=1\n")
+            assert self.told.recv(200).startswith(b"READY=1")
         return self
 
     def kill(self):

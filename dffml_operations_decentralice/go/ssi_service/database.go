@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -95,6 +96,7 @@ func checkDatabase(path string, limit time.Duration, buckets ...string) error {
 	if err != nil {
 		return err
 	}
+	defer debug.FreeOSMemory() // of the pages, which would stay with the service
 	this.deadline = time.Now().Add(limit)
 	err = this.check()
 	if errors.Is(err, errTooSlow) {
