@@ -121,7 +121,7 @@ func TestShippedConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := requireLoopback(cfg.Server.APIHost); err != nil {
+	if err := requireLoopback("api_host", cfg.Server.APIHost); err != nil {
 		t.Error(err)
 	}
 	// relative: the same file serves the system's service and each user's

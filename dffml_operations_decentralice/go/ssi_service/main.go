@@ -66,7 +66,7 @@ func oneLine(err error) string {
 
 func run() error {
 	setUpLog()
-	listener, cfg, keys, err := checked()
+	this, err := checked()
 	if err != nil {
 		return refusal{err}
 	}
@@ -74,56 +74,58 @@ func run() error {
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	var srv *server.SSIServer
 	err = contained(func() (err error) {
-		srv, err = server.NewSSIServer(stop, *cfg)
+		srv, err = server.NewSSIServer(stop, *this.config)
 		return err
 	})
 	if err != nil {
 		return refusal{fmt.Errorf("starting services: %w", err)}
 	}
 	gin.DisableConsoleColor() // which the module has forced: the log is no terminal
-	if err := keys.keep(srv.GetStorage()); err != nil {
+	if err := this.keys.keep(srv.GetStorage()); err != nil {
 		return fmt.Errorf("keeping the service key: %w", err)
 	}
-	if listener == nil {
-		if listener, err = net.Listen("tcp", cfg.Server.APIHost); err != nil {
+	if this.listener == nil {
+		if this.listener, err = net.Listen("tcp", this.config.Server.APIHost); err != nil {
 			return err
 		}
 	}
-	return serve(srv, listener, stop)
+	return serve(srv, this.listener, stop)
 }
 
-// checked is what the service is to be made of: systemd's socket, nil if there is none, a
-// configuration, and a state that is whole.
-func checked() (net.Listener, *config.SSIServiceConfig, serviceKey, error) {
-	var none serviceKey
-	listener, err := passedListener()
+// start is what a service is made of.
+type start struct {
+	listener net.Listener // systemd's; nil if it passed none
+	config   *config.SSIServiceConfig
+	keys     serviceKey
+}
+
+// checked is a start with a configuration that can be used, and a state that is whole.
+func checked() (this start, err error) {
+	if this.listener, err = passedListener(); err != nil {
+		return this, err
+	}
+	this.config, err = loadConfig(os.Getenv(config.ConfigPath.String()))
 	if err != nil {
-		return nil, nil, none, err
+		return this, err
 	}
-	cfg, err := loadConfig(os.Getenv(config.ConfigPath.String()))
-	if err != nil {
-		return nil, nil, none, err
+	if err := requireLocal(this.listener, this.config.Server.APIHost); err != nil {
+		return this, err
 	}
-	if listener == nil {
-		if err := requireLoopback(cfg.Server.APIHost); err != nil {
-			return nil, nil, none, err
-		}
-	}
-	keystore := &cfg.Services.KeyStoreConfig
+	keystore := &this.config.Services.KeyStoreConfig
 	if err := setPassword(keystore, os.Getenv("CREDENTIALS_DIRECTORY")); err != nil {
-		return nil, nil, none, err
+		return this, err
 	}
-	database, err := placeDatabase(&cfg.Services, os.Getenv("STATE_DIRECTORY"))
+	database, err := placeDatabase(&this.config.Services, os.Getenv("STATE_DIRECTORY"))
 	if err != nil {
-		return nil, nil, none, err
+		return this, err
 	}
-	if cfg.Server.EnableSchemaCaching {
+	if this.config.Server.EnableSchemaCaching {
 		if err := useLocalSchemas(); err != nil {
-			return nil, nil, none, err
+			return this, err
 		}
 	}
-	keys := serviceKeyOf(database, keystore.MasterKeyURI)
-	return listener, cfg, keys, keys.check()
+	this.keys = serviceKeyOf(database, keystore.MasterKeyURI)
+	return this, this.keys.check()
 }
 
 // useLocalSchemas has the schemas of presentations and manifests taken from the program
