@@ -124,6 +124,7 @@ systemctl restart ssi-service.service
 journalctl --boot --unit=ssi-service.service --output=cat --lines=20
 """
 WITHOUT = f"rm /run/credstore/{PASSWORD}; mv {CONFIG}.with {CONFIG}"
+STATUS = "curl --silent --max-time 300 --output /dev/null --write-out '%{http_code}'"
 BAD_REQUESTS = {
     "large": ("413", "--request PUT --data-binary @/run/large", "/v1/dids/key"),
     "chunked": ("413", "--upload-file - < /run/large", "/v1/dids/key"),
@@ -196,8 +197,7 @@ async def bad_requests(guest, found):
     """What is answered; and what is left of the service"""
     await guest.ask("head --bytes=10000000 /dev/zero | tr '\\0' 1 > /run/large")
     for name, (_, options, path) in BAD_REQUESTS.items():
-        curl = "curl --silent --max-time 300 --output /dev/null --write-out '%{http_code}'"
-        said = await guest.ask(f"{curl} http://127.0.0.1:3000{path} {options}")
+        said = await guest.ask(f"{STATUS} http://127.0.0.1:3000{path} {options}")
         found["answer", name] = said.output
     found["after answers"] = (await guest.ask(f"{ENDED} ssi-service.service")).output
 

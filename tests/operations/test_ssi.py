@@ -405,4 +405,3 @@ def test_build_without_network(tmp_path):
             run_operation(ssi.build_ssi_service, store=tmp_path, settings=settings)
         )
     assert not list((tmp_path / "objects").iterdir())
-
