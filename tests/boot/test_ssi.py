@@ -68,7 +68,7 @@ def test_the_service_works(image, report):
 
 
 def test_its_unit_is_hardened(report):
-    assert report["measured"]["exposure"] <= 0.5
+    assert report["measured"]["exposure"] <= 0.2
 
 
 def test_what_it_costs(report):
