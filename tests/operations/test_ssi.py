@@ -216,6 +216,7 @@ def test_units():
     service = unit("usr/lib/systemd/system/ssi-service.service")
     listening = unit("usr/lib/systemd/system/ssi-service.socket")
     assert service["Install"]["WantedBy"] == ["multi-user.target"]
+    assert service["Service"]["ImportCredential"] == ["ssi-service.*"]
     assert listening["Install"]["WantedBy"] == ["sockets.target"]
     # the launcher takes one socket, and loopback is the only protection it has
     assert listening["Socket"]["ListenStream"] == ["127.0.0.1:3000"]
@@ -224,7 +225,6 @@ def test_units():
         hardened = unit(f"{path}/ssi-service.service")["Service"]
         # the launcher's exitConfig, which no restart mends
         assert hardened["RestartPreventExitStatus"] == ["78"]
-        assert hardened["ImportCredential"] == ["ssi-service.*"]
         assert hardened["Type"] == ["notify"]
         assert hardened["StateDirectoryMode"] == ["0700"]
         assert hardened["UMask"] == ["0077"]
