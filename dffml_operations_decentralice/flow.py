@@ -25,6 +25,7 @@ from .operations.kernel import (
 )
 from .operations.publish import collect_result, publish_result
 from .operations.root import compose_root, os_release
+from .operations.splash import draw_splash
 from .operations.ssi import build_ssi_service, install_ssi_service, package_ssi_service
 from .operations.ssi_verify import verify_ssi
 from .operations.uki import build_uki
@@ -57,6 +58,7 @@ OPERATIONS = [
     dracut_initrd,
     # The image
     os_release,
+    draw_splash,
     build_uki,
     compose_root,
     partition,

@@ -39,6 +39,7 @@ VerifiedClaims = NewType("VerifiedClaims", dict)
 
 # The image
 OsRelease = NewType("OsRelease", str)
+Splash = NewType("Splash", str)
 UnifiedKernelImage = NewType("UnifiedKernelImage", str)
 RootTree = NewType("RootTree", str)
 PartitionTable = NewType("PartitionTable", str)
@@ -49,6 +50,8 @@ BootReport = NewType("BootReport", str)
 SsiReport = NewType("SsiReport", str)
 Result = NewType("Result", str)
 PublishedResult = NewType("PublishedResult", str)
+OciImage = NewType("OciImage", str)
+PublishedOci = NewType("PublishedOci", str)
 
 # Of several images: no artefacts
 Overlays = NewType("Overlays", str)
