@@ -1,0 +1,686 @@
+"""
+What execve(2) and glibc's dynamic loader would say of a program in a tree
+
+Follows glibc's elf/dl-load.c, dl-deps.c, dl-version.c and dl-lookup.c, of 2.33 and
+later: https://sourceware.org/git/?p=glibc.git;a=tree;f=elf
+https://man7.org/linux/man-pages/man8/ld.so.8.html
+"""
+
+import errno
+import os
+import re
+import shlex
+import stat
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
+
+from . import elf
+from .cache import CACHE, Entries, cached, configured
+from .elf import DF_1_NODEFLIB, EM_386, EM_X86_64, Elf, Malformed
+from .tree import Place, Tree, Unresolved
+
+KERNEL_RUNS = ((64, EM_X86_64), (32, EM_386))
+MAX_SCRIPTS = 5  # of which one is the interpreter of another, as Linux has it
+SHEBANG = 256  # bytes of a file that Linux looks at
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LIBC = "libc.so.6"
+PRIVATE = "GLIBC_PRIVATE"
+LEVELS = (1, 2, 3, 4)  # of x86-64 processors; 1 is what every one has
+HWCAPS = "glibc-hwcaps"
+GLIBC_LIMIT = 32 << 20  # bytes of a loader or a C library
+MAX_LIBRARIES = 2000  # of one program
+MAX_DIRECTORIES = 256  # of one search path
+TOKEN = re.compile(
+    r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))"
+)
+
+
+class Environment(NamedTuple):
+    """What a program is started with"""
+
+    library_path: str = ""  # LD_LIBRARY_PATH
+    path: str = DEFAULT_PATH
+    as_root: bool = True
+
+
+class Tried(NamedTuple):
+    """Where something was looked for"""
+
+    path: str
+    why: str  # it is not what was wanted
+
+
+class Problem(NamedTuple):
+    """Why a program does not start"""
+
+    kind: str
+    file: str  # which needs what is not there
+    what: str
+    why: str
+    searched: Tuple[Tried, ...] = ()
+    chain: Tuple[str, ...] = ()  # from the program to the file
+
+
+class Interpreter(NamedTuple):
+    """A dynamic loader"""
+
+    place: Place
+    elf: Elf
+    trusted: Tuple[str, ...]  # the directories that are compiled into it
+    build: str
+
+    @property
+    def lib(self) -> str:
+        """What it takes $LIB for"""
+        return self.trusted[0].strip("/")
+
+
+class Link:
+    """An object that is loaded into a process"""
+
+    def __init__(self, place: Place, found: Elf, name: str, parent: Optional["Link"]):
+        self.place = place
+        self.elf = found
+        self.name = name  # the path that it was opened by
+        self.names = {name, found.soname} - {""}
+        self.parent = parent  # None of the program and of its interpreter
+
+    @property
+    def origin(self) -> str:
+        return os.path.dirname(self.name)
+
+    @property
+    def chain(self) -> Tuple[str, ...]:
+        above = self.parent.chain if self.parent else ()
+        return (*above, self.place.inside)
+
+
+class _Answer(NamedTuple):
+    """How a search ended: something usable, or something that ends all searches"""
+
+    place: Optional[Place]
+    name: str
+    wrong: str
+    tried: Tuple[Tried, ...]
+
+
+class Process(NamedTuple):
+    """What is the same for all objects of a program"""
+
+    main: Link
+    interpreter: Interpreter
+    library_path: Tuple[str, ...]
+    secure: bool
+
+    @property
+    def kind(self) -> Tuple[int, int]:
+        return self.interpreter.elf.bits, self.interpreter.elf.machine
+
+
+class Loader:
+    """Answers about the programs of one tree, on a processor of one level"""
+
+    def __init__(self, tree: Tree, level: int = 1, with_symbols: bool = True):
+        self.tree = tree
+        self.level = level
+        self.with_symbols = with_symbols
+        self._elves: Dict[str, Union[Elf, Malformed]] = {}
+        self._interpreters: Dict[str, Union[Interpreter, str]] = {}
+        self._symbols: Dict[str, _Symbols] = {}
+        self._caches: Dict[Tuple[int, int], Entries] = {}
+        self._searches: Dict[tuple, _Answer] = {}
+        self._started: Dict[Tuple[str, Environment], List[Problem]] = {}
+
+    # The kernel
+
+    def execute(self, path: str, given: Environment = Environment()) -> List[Problem]:
+        """What execve says of a program, and then its loader; nothing is good"""
+        key = (path, given)
+        if key not in self._started:
+            self._started[key] = list(self._execute(path, given, ()))
+        return self._started[key]
+
+    def _execute(
+        self, path: str, given: Environment, scripts: Tuple[str, ...]
+    ) -> Iterator[Problem]:
+        who, kind = (
+            (scripts[-1], "script-interpreter") if scripts else (path, "program")
+        )
+        try:
+            place = self.tree.resolve(path)
+            if not place.is_executable:
+                raise Unresolved(path, "is no executable file", errno.EACCES)
+            head = self.tree.read(path, SHEBANG)
+        except Unresolved as error:
+            missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+            end = "missing" if missing else "unusable"
+            yield Problem(f"{kind}-{end}", who, path, error.reason, chain=scripts)
+            return
+        if not head.startswith(b"#!"):
+            yield from self._program(place, given, scripts)
+            return
+        words = shebang(head)
+        scripts = (*scripts, place.inside)
+        if not words or len(scripts) > MAX_SCRIPTS:
+            why = "names no interpreter" if not words else "is a script of too many"
+            yield Problem(f"{kind}-unusable", who, path, why, chain=scripts[:-1])
+            return
+        problems = list(self._execute(words[0], given, scripts))
+        yield from problems
+        if not problems and os.path.basename(words[0]) == "env":
+            yield from self._by_env(words[1:], given, scripts)
+
+    def _by_env(
+        self, words: List[str], given: Environment, scripts: Tuple[str, ...]
+    ) -> Iterator[Problem]:
+        """https://man7.org/linux/man-pages/man1/env.1.html"""
+        name = env_command(words)
+        if not name:
+            return
+        path = self.which(name, given.path)
+        if path is not None:
+            yield from self._execute(path, given, scripts)
+            return
+        tried = tuple(
+            Tried(f"{one}/{name}", "is no program") for one in split(given.path)
+        )
+        why = "is in no directory of PATH"
+        yield Problem(
+            "script-interpreter-missing", scripts[-1], name, why, tried, scripts
+        )
+
+    def which(self, name: str, path: str = DEFAULT_PATH) -> Optional[str]:
+        """A program by its name, None if there is none"""
+        if "/" in name:
+            return name
+        for folder in split(path):
+            place = self.tree.find(f"{folder}/{name}")
+            if place and place.is_executable:
+                return f"{folder}/{name}"
+        return None
+
+    def _program(
+        self, place: Place, given: Environment, scripts: Tuple[str, ...]
+    ) -> Iterator[Problem]:
+        who = place.inside
+        kind = "script-interpreter-unusable" if scripts else "program-unusable"
+        found = self.elf(place)
+        if isinstance(found, Malformed):
+            yield Problem(kind, who, who, found.reason, chain=scripts)
+        elif (found.bits, found.machine) not in KERNEL_RUNS:
+            why = f"is {found.kind}, which the kernel does not run"
+            yield Problem(kind, who, who, why, chain=scripts)
+        elif found.interpreter is not None:
+            interpreter = self._interpreter_of(found)
+            if isinstance(interpreter, Problem):
+                yield interpreter._replace(file=who, chain=(*scripts, who))
+            else:
+                for problem in self._load(place, found, interpreter, given):
+                    yield problem._replace(chain=(*scripts, *problem.chain))
+
+    def _interpreter_of(self, program: Elf) -> Union[Interpreter, Problem]:
+        path = program.interpreter or ""
+        try:
+            place = self.tree.resolve(path)
+        except Unresolved as error:
+            return Problem("interpreter-missing", "", path, error.reason)
+        found = self.interpreter(place)
+        if isinstance(found, str):
+            return Problem("interpreter-unusable", "", path, found)
+        if (found.elf.bits, found.elf.machine) != (program.bits, program.machine):
+            why = f"is {found.elf.kind}, the program is {program.kind}"
+            return Problem("interpreter-unusable", "", path, why)
+        return found
+
+    # Objects
+
+    def elf(self, place: Place) -> Union[Elf, Malformed]:
+        """What a file says, or why it says nothing"""
+        if place.inside not in self._elves:
+            try:
+                self._elves[place.inside] = elf.read(place)
+            except Malformed as error:
+                self._elves[place.inside] = error.with_traceback(None)
+        return self._elves[place.inside]
+
+    def interpreter(self, place: Place) -> Union[Interpreter, str]:
+        """A dynamic loader, or why it is none"""
+        if place.inside not in self._interpreters:
+            self._interpreters[place.inside] = self._read_interpreter(place)
+        return self._interpreters[place.inside]
+
+    def _read_interpreter(self, place: Place) -> Union[Interpreter, str]:
+        if not place.is_executable:
+            return "is no executable file"
+        found = self.elf(place)
+        if isinstance(found, Malformed):
+            return found.reason
+        try:
+            raw = self.tree.read(place.inside, GLIBC_LIMIT)
+        except Unresolved as error:
+            return error.reason
+        trusted = trusted_directories(raw)
+        if not trusted:
+            return "is no loader of glibc, and how others search is not known here"
+        return Interpreter(place, found, trusted, build(raw))
+
+    # glibc's loader
+
+    def _load(
+        self, place: Place, found: Elf, interpreter: Interpreter, given: Environment
+    ) -> Iterator[Problem]:
+        secure = is_secure(place, given.as_root)
+        main = Link(place, found, place.inside, None)
+        allowed = "" if secure else given.library_path
+        process = Process(main, interpreter, (), secure)
+        paths = self._directories(allowed, main, process, separators=":;")
+        process = process._replace(library_path=paths)
+        links = [
+            main,
+            Link(interpreter.place, interpreter.elf, interpreter.place.inside, None),
+        ]
+        links[1].names.add(found.interpreter or "")
+        problems = list(self._add_libraries(links, process))
+        yield from problems
+        yield from wrong_versions(links)
+        if problems:
+            return
+        yield from self._mixed(links, process)
+        if self.with_symbols:
+            yield from self._missing_symbols(links)
+
+    def library(self, place: Place, interpreter: Interpreter) -> List[Problem]:
+        """What dlopen(3) would say of a library; its symbols may be the program's"""
+        found = self.elf(place)
+        if isinstance(found, Malformed):
+            return [
+                Problem("library-unusable", place.inside, place.inside, found.reason)
+            ]
+        main = Link(place, found, place.inside, None)
+        links = [
+            main,
+            Link(interpreter.place, interpreter.elf, interpreter.place.inside, None),
+        ]
+        process = Process(main, interpreter, (), False)
+        return [*self._add_libraries(links, process), *wrong_versions(links)]
+
+    def _add_libraries(self, links: List[Link], process: Process) -> Iterator[Problem]:
+        """Breadth first, from the program, which is the first of the links"""
+        loaded = {link.place.identity: link for link in links}
+        by_name = {name: link for link in links for name in link.names}
+        pending = [process.main]
+        for link in pending:
+            for name in link.elf.needed:
+                name = self._expanded(name, link, process)
+                if name in by_name:
+                    continue
+                answer = self._find(name, link, process)
+                if answer.place is None or answer.wrong:
+                    yield not_loaded(name, link, answer, self._advice(name))
+                    continue
+                known = loaded.get(answer.place.identity)
+                if known is None:
+                    found = self.elf(answer.place)
+                    assert isinstance(found, Elf)
+                    known = Link(answer.place, found, answer.name, link)
+                    loaded[answer.place.identity] = known
+                    links.append(known)
+                    pending.append(known)
+                known.names |= {name, answer.name}
+                for one in known.names:
+                    by_name.setdefault(one, known)
+            if len(links) > MAX_LIBRARIES:
+                why = f"needs more than {MAX_LIBRARIES} libraries"
+                main = process.main.place.inside
+                yield Problem("program-unusable", main, main, why, (), (main,))
+                return
+
+    def _advice(self, name: str) -> str:
+        """What to say of a library that ldconfig would have found"""
+        if self.tree.find(CACHE) is not None:
+            return ""
+        for folder in configured(self.tree):
+            if self.tree.find(f"{folder}/{name}"):
+                return (
+                    f"{folder} has it, as /etc/ld.so.conf says, but there is no {CACHE}, "
+                    "which alone is looked into: ldconfig makes it"
+                )
+        return ""
+
+    def _find(self, name: str, link: Link, process: Process) -> _Answer:
+        """One library, in the order of _dl_map_object"""
+        if "/" in name:
+            return self._opened([name], process.kind)
+        tried: List[Tried] = []
+        for paths in self._searched(name, link, process):
+            answer = self._in(paths, name, process.kind)
+            tried += answer.tried
+            if answer.place is not None or answer.wrong:
+                return answer
+        return _Answer(None, "", "", tuple(tried))
+
+    def _searched(
+        self, name: str, link: Link, process: Process
+    ) -> Iterator[Union[Tuple[str, ...], List[str]]]:
+        """Directories, as a tuple, or files, as a list"""
+        main, above = process.main, link
+        if not link.elf.runpath:
+            while True:
+                yield self._directories(above.elf.rpath, above, process)
+                if above.parent is None:
+                    break
+                above = above.parent
+            if above is not main:
+                yield self._directories(main.elf.rpath, main, process)
+        yield process.library_path
+        yield self._directories(link.elf.runpath, link, process)
+        no_default = link.elf.flags & DF_1_NODEFLIB
+        entry = self._cached(name, process)
+        trusted = tuple(process.interpreter.trusted)
+        if entry and not (no_default and entry.startswith(trusted)):
+            yield [entry]
+        if not no_default:
+            yield trusted
+
+    def _cached(self, name: str, process: Process) -> Optional[str]:
+        """What the cache has for a processor of this level"""
+        if process.kind not in self._caches:
+            self._caches[process.kind] = cached(self.tree, *process.kind)
+        levels = ["", *(f"x86-64-v{number}" for number in range(2, self.level + 1))]
+        entries = self._caches[process.kind].get(name, [])
+        fit = [one for one in entries if one.level in levels]
+        best = max(fit, key=lambda one: levels.index(one.level), default=None)
+        return best.path if best else None
+
+    def _directories(
+        self, text: str, link: Link, process: Process, separators: str = ":"
+    ) -> Tuple[str, ...]:
+        """A search path in pieces, tokens replaced"""
+        found = []
+        for part in split(text, separators)[:MAX_DIRECTORIES] if text else []:
+            path = self._expanded(part, link, process)
+            if path or not part:  # an empty one is the working directory
+                found.append(path.rstrip("/") if path.strip("/") else "/")
+        return tuple(found)
+
+    def _expanded(self, text: str, link: Link, process: Process) -> str:
+        """$ORIGIN, $LIB and $PLATFORM replaced; empty if it must not be trusted"""
+        if "$" not in text:
+            return text
+        values = {
+            "ORIGIN": link.origin,
+            "LIB": process.interpreter.lib,
+            "PLATFORM": elf.MACHINES[process.kind[1]].replace("-", "_"),
+        }
+        path = TOKEN.sub(lambda one: values[one[1] or one[2]], text)
+        origin = [one for one in TOKEN.finditer(text) if "ORIGIN" in one[0]]
+        if process.secure and origin:
+            first = origin[0]
+            alone = first.start() == 0 and text[first.end() : first.end() + 1] in (
+                "",
+                "/",
+            )
+            normal = os.path.normpath(path) + "/"
+            trusted = normal.startswith(process.interpreter.trusted)
+            if len(origin) > 1 or not alone or (link is process.main and not trusted):
+                return ""
+        return path
+
+    def _in(
+        self, paths: Union[Tuple[str, ...], List[str]], name: str, kind: Tuple[int, int]
+    ) -> _Answer:
+        if isinstance(paths, list):
+            return self._opened(paths, kind)
+        key = (paths, name, kind)
+        if key not in self._searches:
+            self._searches[key] = self._in_directories(paths, name, kind)
+        return self._searches[key]
+
+    def _in_directories(
+        self, paths: Tuple[str, ...], name: str, kind: Tuple[int, int]
+    ) -> _Answer:
+        tried: List[Tried] = []
+        for folder in paths:
+            place = self.tree.find(folder)
+            if place is None or not place.is_directory:
+                tried.append(Tried(folder, "is no directory"))
+                continue
+            folder = "" if folder == "/" else folder
+            files = [f"{folder}/{sub}{name}" for sub in self._levels(place)]
+            answer = self._opened(files, kind)
+            tried += answer.tried
+            # A file that cannot be opened for another reason ends this list
+            if answer.place is not None or answer.wrong or answer.name:
+                return answer._replace(tried=tuple(tried))
+        return _Answer(None, "", "", tuple(tried))
+
+    def _levels(self, folder: Place) -> List[str]:
+        """The subdirectories that a directory has for processors up to this level"""
+        names = self.tree.names(f"{folder.inside}/{HWCAPS}") if self.level > 1 else []
+        levels = [f"x86-64-v{number}" for number in range(self.level, 1, -1)]
+        return [f"{HWCAPS}/{one}/" for one in levels if one in names] + [""]
+
+    def _opened(self, files: List[str], kind: Tuple[int, int]) -> _Answer:
+        """The first of several files that fits, as open_verify decides"""
+        tried, stop = [], ""
+        for path in files:
+            stop = ""
+            try:
+                place = self.tree.resolve(path)
+            except Unresolved as error:
+                tried.append(Tried(path, error.reason))
+                if error.errno not in (errno.ENOENT, errno.EACCES):
+                    stop = path
+                continue
+            found = self.elf(place)
+            bits = found.bits or kind[0]
+            machine = found.machine or kind[1]
+            if (bits, machine) != kind:
+                why = f"is {elf.kind(bits, machine)}, wanted is {elf.kind(*kind)}"
+                tried.append(Tried(path, why))
+                continue
+            return _Answer(place, path, unloadable(found), tuple(tried))
+        return _Answer(None, stop, "", tuple(tried))
+
+    # What was found, and does not fit
+
+    def _mixed(self, links: List[Link], process: Process) -> Iterator[Problem]:
+        """A loader and a C library share memory whose layout each build may change"""
+        for link in links:
+            if LIBC not in link.names or not process.interpreter.build:
+                continue
+            own = self._build(link.place)
+            if own and own != process.interpreter.build:
+                yield Problem(
+                    "builds-mixed",
+                    link.place.inside,
+                    process.interpreter.place.inside,
+                    f"is of {process.interpreter.build}, the C library of {own}",
+                    chain=link.chain,
+                )
+
+    def _build(self, place: Place) -> str:
+        key = f"build of {place.inside}"
+        if key not in self._interpreters:
+            try:
+                self._interpreters[key] = build(
+                    self.tree.read(place.inside, GLIBC_LIMIT)
+                )
+            except Unresolved:
+                self._interpreters[key] = ""
+        return str(self._interpreters[key])
+
+    def _missing_symbols(self, links: List[Link]) -> Iterator[Problem]:
+        tables = [self._table(link.place) for link in links]
+        for link, table in zip(links, tables):
+            missing = table.wanted
+            for other in tables:
+                if missing:
+                    missing = missing - other.defined
+            for key in sorted(missing):
+                name, _, version = key.partition("@")
+                if version and any(name in other.plain for other in tables):
+                    continue  # a definition without a version fits any
+                if version != PRIVATE and self._is_lazy(link.place, key):
+                    continue
+                why = "is defined by none of the libraries that were found"
+                yield Problem(
+                    "symbol-missing",
+                    link.place.inside,
+                    f"{name}@{version}" if version else name,
+                    why,
+                    chain=link.chain,
+                )
+
+    def _table(self, place: Place) -> "_Symbols":
+        if place.inside not in self._symbols:
+            try:
+                found = elf.symbols(place)
+            except Malformed:  # of no consequence to who needs none of them
+                found = elf.Symbols(set(), set(), [])
+            wanted = frozenset(f"{one.name}@{one.version}" for one in found.wanted)
+            self._symbols[place.inside] = _Symbols(found.defined, found.plain, wanted)
+        return self._symbols[place.inside]
+
+    def _is_lazy(self, place: Place, key: str) -> bool:
+        for one in elf.symbols(place).wanted:
+            if f"{one.name}@{one.version}" == key:
+                return elf.is_lazy(place, one.index)
+        return True
+
+
+class _Symbols(NamedTuple):
+    defined: Set[str]
+    plain: Set[str]
+    wanted: FrozenSet[str]
+
+
+def wrong_versions(links: List[Link]) -> Iterator[Problem]:
+    """Versions that a library lacks, as _dl_check_map_versions finds them"""
+    by_name = {name: link for link in reversed(links) for name in link.names}
+    for link in links:
+        for need in link.elf.needs:
+            provider = by_name.get(need.file)
+            if provider is None or need.weak:
+                continue  # a library that is missing was told; a weak need warns
+            defines = provider.elf.defines
+            if defines is not None and need.version not in defines:
+                yield Problem(
+                    "version-missing",
+                    link.place.inside,
+                    need.version,
+                    f"is not in {provider.place.inside}{newest(need.version, defines)}",
+                    (Tried(provider.name, f"lacks version {need.version}"),),
+                    link.chain,
+                )
+
+
+def newest(version: str, defines: FrozenSet[str]) -> str:
+    """How far a library goes, if its versions have numbers as glibc's"""
+    prefix = version.partition("_")[0] + "_"
+    numbers = [
+        tuple(map(int, one[len(prefix) :].split(".")))
+        for one in defines
+        if re.fullmatch(r"\d+(\.\d+)*", one[len(prefix) :]) and one.startswith(prefix)
+    ]
+    if not numbers:
+        return ""
+    return f", which goes up to {prefix}{'.'.join(map(str, max(numbers)))}"
+
+
+def not_loaded(name: str, link: Link, answer: _Answer, advice: str) -> Problem:
+    """A library that is not found, or is found and cannot be loaded"""
+    if answer.wrong and answer.place is not None:
+        tried = (*answer.tried, Tried(answer.name, answer.wrong))
+        why = f"{answer.name} {answer.wrong}"
+        kind = "library-unusable"
+    else:
+        tried, kind = answer.tried, "library-missing"
+        why = advice or "is in no directory that is searched"
+        if "/" in name:
+            why = answer.tried[-1].why if answer.tried else "does not exist"
+    return Problem(kind, link.place.inside, name, why, tried, link.chain)
+
+
+def unloadable(found: Union[Elf, Malformed]) -> str:
+    """Why the loader gives up at a file of the right class and machine"""
+    if isinstance(found, Malformed):
+        return found.reason
+    if found.type != elf.ET_DYN or found.flags & elf.DF_1_PIE:
+        return "is a program, no library"
+    if not found.dynamic:
+        return "has no dynamic section"
+    return found.unaligned
+
+
+def is_secure(place: Place, as_root: bool) -> bool:
+    """Whether the kernel says AT_SECURE: who starts it would get rights"""
+    if not as_root:
+        return place.is_privileged
+    mode, info = place.info.st_mode, place.info
+    return bool(
+        (mode & stat.S_ISUID and info.st_uid) or (mode & stat.S_ISGID and info.st_gid)
+    )
+
+
+def shebang(head: bytes) -> List[str]:
+    """A script's interpreter and its one argument, as the kernel reads them"""
+    line, end, _ = head[2:SHEBANG].partition(b"\n")
+    text = os.fsdecode(line.partition(b"\0")[0]).strip(" \t")
+    if not end and len(head) >= SHEBANG and not re.search(r"[ \t]", text):
+        return []  # the path may go on
+    interpreter, _, argument = text.replace("\t", " ").partition(" ")
+    return [one for one in (interpreter, argument.strip()) if one]
+
+
+def env_command(words: List[str]) -> str:
+    """The program that `env` is asked to start, empty if it is not known"""
+    text = " ".join(words)
+    if text.startswith("-S"):
+        text = text[2:]
+    elif text.startswith("--split-string="):
+        text = text.partition("=")[2]
+    else:
+        return "" if text.startswith("-") or "=" in text else text
+    try:
+        pieces = shlex.split(text)
+    except ValueError:
+        return ""
+    for word in pieces:
+        if word.startswith("-"):
+            if word not in ("-i", "-", "--ignore-environment", "-v"):
+                return ""
+        elif "=" not in word:
+            return word
+    return ""
+
+
+def split(text: str, separators: str = ":") -> List[str]:
+    return re.split(f"[{re.escape(separators)}]", text)
+
+
+def trusted_directories(raw: bytes) -> Tuple[str, ...]:
+    """
+    The directories that are compiled into a loader: glibc keeps them as one table of
+    strings that begin and end with a slash, which no other strings of it do
+    """
+    tables = re.findall(rb"(?<=\0)(?:/[\x21-\x7e]*/\0)+", raw)
+    best = max(tables, key=len, default=b"")
+    return tuple(os.fsdecode(one) for one in best.split(b"\0") if one)
+
+
+def build(raw: bytes) -> str:
+    """The build that a loader or C library says it is of, such as GLIBC 2.41-12"""
+    found = re.search(
+        rb"(?:ld\.so|GNU C Library) \(([^)\0\n]*)\) \w+ release version ([\d.]*\d)", raw
+    )
+    return " ".join(os.fsdecode(one) for one in found.groups()) if found else ""
