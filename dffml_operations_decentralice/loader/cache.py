@@ -1,6 +1,7 @@
 """
-What ldconfig left behind: /etc/ld.so.cache, which the loader reads, and /etc/ld.so.conf,
-which only ldconfig reads
+What ldconfig left behind: /etc/ld.so.cache, which the loader reads
+
+Also /etc/ld.so.conf, which only ldconfig reads, to tell what it would find.
 
 https://man7.org/linux/man-pages/man8/ldconfig.8.html
 https://sourceware.org/git/?p=glibc.git;a=blob;f=sysdeps/generic/dl-cache.h

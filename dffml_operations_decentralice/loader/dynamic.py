@@ -24,7 +24,7 @@ from typing import (
 )
 
 from . import elf
-from .cache import CACHE, Entries, cached, configured
+from .cache import CACHE, CONF, Entries, cached, configured
 from .elf import DF_1_NODEFLIB, EM_386, EM_X86_64, Elf, Malformed
 from .tree import Place, Tree, Unresolved
 
@@ -50,6 +50,9 @@ class Environment(NamedTuple):
     library_path: str = ""  # LD_LIBRARY_PATH
     path: str = DEFAULT_PATH
     as_root: bool = True
+
+
+PLAIN = Environment()
 
 
 class Tried(NamedTuple):
@@ -135,14 +138,17 @@ class Loader:
         self.with_symbols = with_symbols
         self._elves: Dict[str, Union[Elf, Malformed]] = {}
         self._interpreters: Dict[str, Union[Interpreter, str]] = {}
+        self._builds: Dict[str, str] = {}
         self._symbols: Dict[str, _Symbols] = {}
         self._caches: Dict[Tuple[int, int], Entries] = {}
         self._searches: Dict[tuple, _Answer] = {}
+        self.loaded: Set[tuple] = set()  # identities of libraries that programs loaded
+        self.libraries: Set[str] = set()  # their paths
         self._started: Dict[Tuple[str, Environment], List[Problem]] = {}
 
     # The kernel
 
-    def execute(self, path: str, given: Environment = Environment()) -> List[Problem]:
+    def execute(self, path: str, given: Environment = PLAIN) -> List[Problem]:
         """What execve says of a program, and then its loader; nothing is good"""
         key = (path, given)
         if key not in self._started:
@@ -241,6 +247,18 @@ class Loader:
             return Problem("interpreter-unusable", "", path, why)
         return found
 
+    def interpreters(self) -> List[Interpreter]:
+        """The dynamic loaders that were met"""
+        met = self._interpreters.values()
+        return [one for one in met if isinstance(one, Interpreter)]
+
+    def named(self, name: str) -> Optional[Place]:
+        """A library as dlopen(3) finds it by its name, None if it does not"""
+        for interpreter in self.interpreters()[:1]:
+            main = Link(interpreter.place, interpreter.elf, "", None)
+            return self._find(name, main, Process(main, interpreter, (), False)).place
+        return None
+
     # Objects
 
     def elf(self, place: Place) -> Union[Elf, Malformed]:
@@ -335,6 +353,8 @@ class Loader:
                     loaded[answer.place.identity] = known
                     links.append(known)
                     pending.append(known)
+                    self.loaded.add(known.place.identity)
+                    self.libraries.add(known.place.inside)
                 known.names |= {name, answer.name}
                 for one in known.names:
                     by_name.setdefault(one, known)
@@ -351,8 +371,8 @@ class Loader:
         for folder in configured(self.tree):
             if self.tree.find(f"{folder}/{name}"):
                 return (
-                    f"{folder} has it, as /etc/ld.so.conf says, but there is no {CACHE}, "
-                    "which alone is looked into: ldconfig makes it"
+                    f"is in {folder}, which {CONF} names, but there is no {CACHE}, "
+                    "and that alone is looked into: ldconfig makes it"
                 )
         return ""
 
@@ -509,15 +529,13 @@ class Loader:
                 )
 
     def _build(self, place: Place) -> str:
-        key = f"build of {place.inside}"
-        if key not in self._interpreters:
+        if place.inside not in self._builds:
             try:
-                self._interpreters[key] = build(
-                    self.tree.read(place.inside, GLIBC_LIMIT)
-                )
+                raw = self.tree.read(place.inside, GLIBC_LIMIT)
             except Unresolved:
-                self._interpreters[key] = ""
-        return str(self._interpreters[key])
+                raw = b""
+            self._builds[place.inside] = build(raw)
+        return self._builds[place.inside]
 
     def _missing_symbols(self, links: List[Link]) -> Iterator[Problem]:
         tables = [self._table(link.place) for link in links]
@@ -554,7 +572,7 @@ class Loader:
     def _is_lazy(self, place: Place, key: str) -> bool:
         for one in elf.symbols(place).wanted:
             if f"{one.name}@{one.version}" == key:
-                return elf.is_lazy(place, one.index)
+                return elf.is_lazy(place, one.place)
         return True
 
 

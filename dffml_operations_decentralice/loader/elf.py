@@ -67,7 +67,7 @@ class Reference(NamedTuple):
 
     name: str
     version: str  # empty if it has none
-    index: int
+    place: int  # in the table of symbols
 
 
 class Symbols(NamedTuple):
@@ -212,7 +212,7 @@ class _File:
     def wrong(self, reason: str) -> Malformed:
         return Malformed(reason, self.bits, self.machine)
 
-    def bytes(self, offset: int, size: int, what: str) -> bytes:
+    def raw(self, offset: int, size: int, what: str) -> bytes:
         """Exactly so many bytes"""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise self.wrong(f"ends before its {what}")
@@ -238,7 +238,7 @@ class _File:
         start = self.offset(self.table.get(DT_STRTAB, 0), "names") + index
         for length in (256, MAX_STRING):
             length = min(length, self.size - start)
-            text, end, _ = self.bytes(start, max(length, 0), what).partition(b"\0")
+            text, end, _ = self.raw(start, max(length, 0), what).partition(b"\0")
             if end:
                 return os.fsdecode(text)
         raise self.wrong(f"has a {what} without an end")
@@ -249,7 +249,7 @@ class _File:
             raise self.wrong("is no ELF file")
         self._ident(ident)
         layout = self.layout = _LAYOUTS[self.bits]
-        head = self.bytes(IDENT, layout.header.size, "header")
+        head = self.raw(IDENT, layout.header.size, "header")
         fields = layout.header.unpack(head)
         type_, machine, version, _entry, start, _sections, _flags, *sizes = fields
         self.machine = machine
@@ -284,7 +284,7 @@ class _File:
         if count > MAX_SEGMENTS:
             raise self.wrong(f"has {count} segments")
         layout = self.layout
-        raw = self.bytes(start, count * layout.segment.size, "program headers")
+        raw = self.raw(start, count * layout.segment.size, "program headers")
         for fields in layout.segment.iter_unpack(raw):
             one = Segment(*(fields[place] for place in layout.order))
             if one.type == PT_LOAD:
@@ -311,7 +311,7 @@ class _File:
             if one.type == PT_INTERP:
                 if not 2 <= one.size <= PAGE:
                     raise self.wrong(f"has an interpreter's path of {one.size} bytes")
-                path = self.bytes(one.offset, one.size, "interpreter's path")
+                path = self.raw(one.offset, one.size, "interpreter's path")
                 if path[-1]:
                     raise self.wrong("has an interpreter's path without an end")
                 return os.fsdecode(path.partition(b"\0")[0])
@@ -324,7 +324,7 @@ class _File:
         needed: List[int] = []
         size = self.layout.entry.size
         length = min(segment.size // size, MAX_DYNAMIC) * size
-        raw = self.bytes(segment.offset, length, "dynamic section")
+        raw = self.raw(segment.offset, length, "dynamic section")
         for tag, value in self.layout.entry.iter_unpack(raw):
             if not tag:
                 break
@@ -362,7 +362,7 @@ class _File:
             return
         place = self.offset(self.table[tag], what)
         for _ in range(MAX_VERSIONS):
-            fields = layout.unpack(self.bytes(place, layout.size, what))
+            fields = layout.unpack(self.raw(place, layout.size, what))
             yield place, fields
             if not fields[-1]:
                 return
@@ -376,7 +376,7 @@ class _File:
             version, flags, index, _count, _hash, aux, _next = fields
             if version != 1:
                 raise self.wrong("has a table of versions of an unknown kind")
-            raw = self.bytes(place + aux, _VERDAUX.size, what)
+            raw = self.raw(place + aux, _VERDAUX.size, what)
             name = self.string(_VERDAUX.unpack(raw)[0], "version")
             yield name, index, bool(flags & VER_FLG_BASE)
 
@@ -395,7 +395,7 @@ class _File:
             name = self.string(file, "library's name")
             place += aux
             while True:
-                raw = self.bytes(place, _VERNAUX.size, what)
+                raw = self.raw(place, _VERNAUX.size, what)
                 _hash, flags, index, text, step = _VERNAUX.unpack(raw)
                 weak = bool(flags & VER_FLG_WEAK)
                 found.append((Need(name, self.string(text, "version"), weak), index))
@@ -411,10 +411,10 @@ class _File:
         if not count:
             return Symbols(set(), set(), [])
         start = self.offset(self.table.get(DT_SYMTAB, 0), "symbols")
-        raw = self.bytes(start, count * size, "symbols")
+        raw = self.raw(start, count * size, "symbols")
         length = min(self.table.get(DT_STRSZ, 0), MAX_TABLE)
         start = self.offset(self.table.get(DT_STRTAB, 0), "names")
-        names = self.bytes(start, length, "names")
+        names = self.raw(start, length, "names")
         versions = self._symbol_versions(count)
         of = self._version_names()
         defined: Set[str] = set()
@@ -454,7 +454,7 @@ class _File:
         if DT_VERSYM not in self.table:
             return ()
         start = self.offset(self.table[DT_VERSYM], "symbols' versions")
-        raw = self.bytes(start, 2 * count, "symbols' versions")
+        raw = self.raw(start, 2 * count, "symbols' versions")
         return struct.unpack(f"<{count}H", raw)
 
     def _symbol_count(self) -> int:
@@ -462,7 +462,7 @@ class _File:
         what = "hash table"
         if DT_HASH in self.table:
             start = self.offset(self.table[DT_HASH], what)
-            count = struct.unpack("<2I", self.bytes(start, 8, what))[1]
+            count = struct.unpack("<2I", self.raw(start, 8, what))[1]
         elif DT_GNU_HASH in self.table:
             count = self._gnu_count(self.offset(self.table[DT_GNU_HASH], what))
         else:
@@ -474,18 +474,18 @@ class _File:
     def _gnu_count(self, start: int) -> int:
         """https://sourceware.org/gnu-gabi/program-loading-and-dynamic-linking.txt"""
         what = "hash table"
-        head = struct.unpack("<4I", self.bytes(start, 16, what))
+        head = struct.unpack("<4I", self.raw(start, 16, what))
         buckets, first, filters, _shift = head
         if buckets > MAX_SYMBOLS or filters > MAX_SYMBOLS:
             raise self.wrong(f"has a hash table of {buckets} buckets")
         start += 16 + filters * self.layout.word
-        raw = self.bytes(start, 4 * buckets, what)
+        raw = self.raw(start, 4 * buckets, what)
         last = max(struct.unpack(f"<{buckets}I", raw), default=0)
         if last < first:
             return first
         start += 4 * buckets
         for index in range(last - first, MAX_SYMBOLS):
-            (value,) = struct.unpack("<I", self.bytes(start + 4 * index, 4, what))
+            (value,) = struct.unpack("<I", self.raw(start + 4 * index, 4, what))
             if value & 1:
                 return first + index + 1
         raise self.wrong("has a hash table without an end")
@@ -500,7 +500,7 @@ class _File:
                 continue
             size = min(self.table.get(length, 0), MAX_TABLE)
             start = self.offset(self.table[tag], "relocations")
-            raw = self.bytes(start, size - size % layout.size, "relocations")
+            raw = self.raw(start, size - size % layout.size, "relocations")
             # Some linkers have those of calls, DT_JMPREL, among them, at the end
             calls = self.table.get(DT_JMPREL, 0) - self.table[tag]
             if 0 < calls < len(raw):

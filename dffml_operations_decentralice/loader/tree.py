@@ -103,6 +103,15 @@ class Tree:
         except Unresolved:
             return None
 
+    def target(self, path: str) -> str:
+        """What a link says, empty of what is none"""
+        folder, _, name = path.rpartition(SEPARATOR)
+        above = self.find(folder)
+        try:
+            return os.readlink(f"{above.host}/{name}") if above else ""
+        except (OSError, ValueError):
+            return ""
+
     def _link(self, inside: str, path: str, last: bool) -> Optional[str]:
         """The target of a link, None of what else can be gone through"""
         if inside in self._links:
