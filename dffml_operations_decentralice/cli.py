@@ -8,6 +8,7 @@ each kind of failure.
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import json
@@ -131,6 +132,9 @@ class BuildConfig:
         "Make every step again and compare with what the store has; replaces nothing",
         default=False,
     )
+    force: bool = field(
+        "Build although `check_loader` says that it would not start", default=False
+    )
     progress: str = field(PROGRESS, default="auto")
 
 
@@ -144,7 +148,7 @@ class Build(Command):
 
         if self.check:
             return await self.checked()
-        return await build.build(self.overlays, update=self.update)
+        return await build.build(self.overlays, update=self.update, force=self.force)
 
     async def checked(self) -> Dict[str, Any]:
         """The report; if a step gave other bytes, it is printed before the error"""
@@ -204,6 +208,43 @@ class Boot(Command):
         status = await build.boot(Path(self.disk), self.overlays, self.persist)
         if status:
             sys.exit(status)
+        return CMDOutputOverride
+
+
+@config
+class CheckLoaderConfig:
+    directory: str = field("The tree, such as a root file system's")
+    init: str = field("PID 1, as `init=` of the kernel's command line", default="")
+    everything: bool = field(
+        "Each program, script and library, not only what PID 1 starts", default=False
+    )
+    json: bool = field("The report, for programs", default=False)
+
+
+class CheckLoader(Command):
+    """Whether what PID 1 starts in a tree would start; nothing of it is run"""
+
+    CONFIG = CheckLoaderConfig
+    uses_store = False
+
+    async def answer(self, monitor) -> Any:
+        from . import loader
+        from .engine import namespace
+        from .operations.loader import refusal
+
+        if not os.path.isdir(self.directory):
+            raise UserError(
+                f"{self.directory} is no directory", remedy="give that of a tree"
+            )
+        # A store's trees have files of several owners; others may be looked at without
+        with contextlib.suppress(DecentrAliceError):
+            namespace.become_root()
+        report = loader.check(self.directory, self.init, self.everything)
+        text = json.dumps(report, indent=1, sort_keys=True)
+        print(text if self.json else "\n".join(loader.sentences(report)))
+        error = refusal(report)
+        if error:
+            raise error
         return CMDOutputOverride
 
 
@@ -548,3 +589,7 @@ class DecentrAlice(CMD):
     credential = CredentialCommands
     doctor = Doctor
     upstreams = Upstreams
+
+
+# As a member of the class, dffml would have it as `checkloader`
+setattr(DecentrAlice, "check-loader", CheckLoader)

@@ -13,6 +13,6 @@ report.py  what is found, and the way out
 Knows nothing of dffml, of the engine or of images.
 """
 
-from .report import check
+from .report import check, sentences
 
-__all__ = ["check"]
+__all__ = ["check", "sentences"]

@@ -19,6 +19,7 @@ SHOWN = 12  # findings that a person gets to read at once
 LIBRARY = re.compile(r"\.so(\.[\w.+-]+)?$")
 DEBUG_FILES = "/usr/lib/debug/"
 MAX_ELSEWHERE = 5
+MAX_FINDINGS = 1000  # that a report has; of more, it has the number
 
 # The ways to a PID 1 (README.md), by what each of them mends: `default` and
 # `init-fedora-root` mix nothing, `init-patched` gives programs the loader and libraries
@@ -98,6 +99,7 @@ class Check:
         self.findings: Dict[tuple, Finding] = {}
         self.programs: Set[Tuple[str, str]] = set()
         self.libraries: Set[str] = set()
+        self.left_out = 0
 
     def pid_1(self, init: str) -> None:
         """PID 1 and what it starts"""
@@ -198,6 +200,9 @@ class Check:
         key = (root, problem.kind, problem.file, problem.what)
         if key in self.findings:
             return
+        if len(self.findings) >= MAX_FINDINGS:
+            self.left_out += 1
+            return
         self.findings[key] = Finding(
             kind=problem.kind,
             file=problem.file,
@@ -206,7 +211,8 @@ class Check:
             searched=tuple(one._asdict() for one in problem.searched),
             needed_by=tuple(dict.fromkeys((*start.by, *problem.chain))),
             elsewhere=(),
-            routes=ROUTES.get(problem.kind, ()),
+            # Of a program that only somebody may start, PID 1 is not the cause
+            routes=ROUTES.get(problem.kind, ()) if start.by else (),
             level=loader.level,
             root=root,
         )
@@ -230,13 +236,14 @@ def check(directory: str, init: str = "", everything: bool = False) -> Dict[str,
     """
     tree = Tree(directory)
     looks = [look(tree, level, init, everything) for level in levels_of(tree)]
-    findings = list(merged(looks))
+    findings = list(merged(looks))[:MAX_FINDINGS]
     return {
         "verdict": "refused" if findings else "starts",
         "scope": EVERYTHING if everything else PID_1,
         "programs": len(looks[0].programs),
         "libraries": len(looks[0].libraries | looks[0].loader.libraries),
         "findings": [one.document() for one in located(tree, findings)],
+        "left_out": sum(one.left_out for one in looks),
     }
 
 
@@ -297,5 +304,5 @@ def located(tree: Tree, findings: List[Finding]) -> List[Finding]:
 def sentences(report: Dict[str, Any]) -> List[str]:
     """The findings for people; of many, the first"""
     said = [one["sentence"] for one in report["findings"]]
-    more = len(said) - SHOWN
+    more = len(said) + report["left_out"] - SHOWN
     return said[:SHOWN] + ([f"and {more} more"] if more > 0 else [])

@@ -6,14 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
-from typing import Dict, Sequence, Tuple
+from typing import Mapping, Sequence, Tuple
 
 from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.loader import elf
 from dffml_operations_decentralice.loader.tree import Tree
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
+NOTHING: Mapping[str, str] = types.MappingProxyType({})
 # chroot(2) and another user, without bubblewrap, under which no program gets rights
 AS_USER = """
 import os, sys
@@ -26,7 +28,8 @@ os.setgroups([])
 os.setgid(1)
 os.setuid(1)
 try:
-    os.execve(sys.argv[2], sys.argv[2:], dict(one.split("=", 1) for one in sys.argv[3:]))
+    env = dict(one.split("=", 1) for one in sys.argv[3:])
+    os.execve(sys.argv[2], [sys.argv[2]], env)
 except OSError as error:
     print(error, file=sys.stderr)
     os._exit(127)
@@ -61,7 +64,7 @@ def copy(source: str, target: Path) -> None:
     target.chmod(0o755)
 
 
-def run(tree: Path, path: str, env: Dict[str, str] = {}) -> Tuple[bool, str]:
+def run(tree: Path, path: str, env: Mapping[str, str] = NOTHING) -> Tuple[bool, str]:
     """Whether a program of a tree exits with 0 there, and what it said"""
     argv = [find_tool("bwrap"), "--unshare-pid", "--die-with-parent", "--clearenv"]
     argv += ["--bind", str(tree), "/", "--proc", "/proc"]
@@ -70,7 +73,9 @@ def run(tree: Path, path: str, env: Dict[str, str] = {}) -> Tuple[bool, str]:
     return ran([*argv, "--chdir", "/", "--", path])
 
 
-def run_as_user(tree: Path, path: str, env: Dict[str, str] = {}) -> Tuple[bool, str]:
+def run_as_user(
+    tree: Path, path: str, env: Mapping[str, str] = NOTHING
+) -> Tuple[bool, str]:
     """The same as who is not root, so that setuid programs get rights"""
     words = [f"{name}={value}" for name, value in env.items()]
     return ran([sys.executable, "-c", AS_USER, str(tree), path, *words])

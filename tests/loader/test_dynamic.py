@@ -4,6 +4,7 @@ loader are asked each time
 """
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -16,6 +17,7 @@ from dffml_operations_decentralice.errors import MissingTool
 from dffml_operations_decentralice.loader.dynamic import (
     Environment,
     Loader,
+    build,
     env_command,
     shebang,
     trusted_directories,
@@ -783,3 +785,125 @@ def test_the_real_loader_agrees(name, tmp_path):
     assert starts is (case.wrong is None), said
     if case.wrong in SAID:  # not that something else is wrong as well
         assert case.what.partition("@")[0] in said
+
+
+def test_the_table_of_trusted_directories():
+    """Found in the loader's bytes as the loader itself lists them"""
+    raw = Path(real.host_loader()).read_bytes()
+    assert trusted_directories(raw) == real.trusted()
+
+
+def test_the_build_of_loader_and_library():
+    loader = Path(real.host_loader())
+    version = re.search(r'^version\.version="(.*)"$', real.diagnostics(), re.MULTILINE)
+    assert version and build(loader.read_bytes()).split()[-1] == version[1]
+    assert build(loader.with_name("libc.so.6").read_bytes()) == build(
+        loader.read_bytes()
+    )
+
+
+@pytest.mark.parametrize(
+    "raw, found",
+    [
+        (b"\0/lib/\0/usr/lib/\0", ("/lib/", "/usr/lib/")),  # Wolfi
+        (b"x\0/lib64/\0/usr/lib64/\0y", ("/lib64/", "/usr/lib64/")),  # Fedora
+        (b"\0/var/\0x\0/lib/a/\0/lib/\0", ("/lib/a/", "/lib/")),
+        (b"\0lib/\0/lib\0", ()),
+        (b"", ()),
+    ],
+)
+def test_trusted_directories(raw, found):
+    assert trusted_directories(raw) == found
+
+
+@pytest.mark.parametrize(
+    "head, found",
+    [
+        (b"#!/bin/sh\n", ["/bin/sh"]),
+        (b"#! \t/bin/sh  -e -u \nx", ["/bin/sh", "-e -u"]),
+        (b"#!/bin/sh", ["/bin/sh"]),
+        (b"#!/bin/sh\0-e\n", ["/bin/sh"]),
+        (b"#!\n/bin/sh", []),
+        (b"#!   \n", []),
+        (b"#!" + b"a" * 300, []),
+        (b"#!/bin/sh " + b"a" * 300, ["/bin/sh", "a" * 246]),
+        (b"#!/\xff\n", ["/\udcff"]),
+    ],
+)
+def test_shebang(head, found):
+    assert shebang(head) == found
+
+
+@pytest.mark.parametrize(
+    "words, found",
+    [
+        (["python3"], "python3"),
+        (["-S python3 -u"], "python3"),
+        (["-S", "A=b", "python3"], "python3"),
+        (["--split-string=python3 -u"], "python3"),
+        (["-S -i python3"], "python3"),
+        (["-S -u X python3"], ""),
+        (["-i"], ""),
+        (["A=b"], ""),
+        (["-S 'open"], ""),
+        ([], ""),
+    ],
+)
+def test_env_command(words, found):
+    assert env_command(words) == found
+
+
+def test_env_is_followed(tmp_path):
+    files = {
+        "/usr/bin/env": program(),
+        PROGRAM: Script(b"#!/usr/bin/env python3\n"),
+    }
+    make(tmp_path, Case(None, "", files))
+    (found,) = Loader(Tree(str(tmp_path))).execute(PROGRAM)
+    assert (found.kind, found.what) == ("script-interpreter-missing", "python3")
+    write(tmp_path / "usr/bin/python3", program("liba.so"))
+    (found,) = Loader(Tree(str(tmp_path))).execute(PROGRAM)
+    assert (found.kind, found.what) == ("library-missing", "liba.so")
+    assert found.chain == (PROGRAM, "/usr/bin/python3")
+
+
+def test_processors(tmp_path):
+    """What only some processors load is wrong for these alone"""
+    folder = f"{LIB}/glibc-hwcaps/x86-64-v3"
+    files = {
+        PROGRAM: program("liba.so"),
+        A: library(),
+        f"{folder}/liba.so": library(needed=["libx.so"]),
+    }
+    make(tmp_path, Case(None, "", files))
+    tree = Tree(str(tmp_path))
+    assert [len(Loader(tree, level).execute(PROGRAM)) for level in (1, 2, 3, 4)] == [
+        *(0, 0, 1, 1)
+    ]
+
+
+def test_searched(tmp_path):
+    """Each place that was tried, in order, and why it was not it"""
+    files = {PROGRAM: program("liba.so", runpath="/a:/b"), "/b/liba.so": SHORT}
+    make(tmp_path, Case(None, "", files))
+    given = Environment(library_path="/env")
+    (found,) = Loader(Tree(str(tmp_path))).execute(PROGRAM, given)
+    assert [tuple(one) for one in found.searched[:3]] == [
+        ("/env", "is no directory"),
+        ("/a", "is no directory"),
+        ("/b/liba.so", "is 32-bit i386, wanted is 64-bit x86-64"),
+    ]
+    assert len(found.searched) == 3 + len(real.trusted())
+
+
+def test_what_ldconfig_would_find(tmp_path):
+    make(tmp_path, CASES["ld.so.conf without ldconfig"])
+    (found,) = Loader(Tree(str(tmp_path))).execute(PROGRAM)
+    assert "/opt" in found.why and "ldconfig" in found.why
+
+
+def test_how_far_a_library_goes(tmp_path):
+    make(tmp_path, CASES["glibc too old"])
+    (found,) = Loader(Tree(str(tmp_path))).execute(PROGRAM)
+    version = build(Path(real.host_loader()).read_bytes()).split()[-1]
+    assert found.why.endswith(f"goes up to GLIBC_{version}")

@@ -6,12 +6,14 @@ One segment holds all, at the addresses of the file's own offsets.
 """
 
 import struct
+import types
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import List, Mapping, Sequence, Tuple
 
 EXIT = bytes.fromhex("b83c00000031ff0f05")  # mov $60,%eax; xor %edi,%edi; syscall
 GLOB_DAT, JUMP_SLOT = 6, 7
 X86_64 = 62
+NOTHING: Mapping[str, Sequence[str]] = types.MappingProxyType({})
 
 
 class Names:
@@ -35,7 +37,7 @@ def elf_hash(name: str) -> int:
     return value
 
 
-def verneed(names: Names, needs: Dict[str, Sequence[str]], first: int, weak: bool):
+def verneed(names: Names, needs: Mapping[str, Sequence[str]], first: int, weak: bool):
     """The table of what is needed, and the index of each version"""
     raw, indexes, number = b"", {}, first
     for place, (file, versions) in enumerate(needs.items()):
@@ -71,7 +73,7 @@ def elf(
     soname: str = "",
     rpath: str = "",
     runpath: str = "",
-    needs: Dict[str, Sequence[str]] = {},
+    needs: Mapping[str, Sequence[str]] = NOTHING,
     weak: bool = False,
     defines: Sequence[str] = (),
     exports: Sequence[Tuple[str, str]] = (),

@@ -1,0 +1,67 @@
+"""
+Whether what PID 1 starts will start, told before a boot
+
+A root that is put together from two worlds fails where the dynamic loader meets a
+library of the other one, and PID 1 then takes the kernel along. Nothing is run for it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from ..engine import Step, operation, setting, settings
+from ..errors import DoesNotBoot
+from ..types import LoaderReport, RootTree
+
+
+@settings
+class LoaderSettings:
+    init: str = setting(
+        "PID 1, as `init=` on the kernel's command line; empty: what the initrd finds",
+        default="",
+    )
+    everything: bool = setting(
+        "Look at each program, script and library, not only at what PID 1 starts",
+        default=False,
+    )
+    force: bool = setting("Go on although something would not start", default=False)
+
+
+@operation(result="loader-report.json")
+async def check_loader(step: Step[LoaderSettings], root: RootTree) -> LoaderReport:
+    """
+    The report about the root tree (loader-report.schema.json); `DoesNotBoot` if
+    something in it would not start
+    """
+    # Not needed by a build that has nothing to do
+    from ..loader import check, sentences
+
+    want = step.settings
+    report = await step.thread(check, root, want.init, want.everything)
+    for line in sentences(report):
+        step.say(line)
+    error = refusal(report, step.log)
+    if error and not want.force:
+        raise error
+    step.out.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+    return LoaderReport(str(step.out))
+
+
+def refusal(
+    report: Dict[str, Any], log: Optional[Path] = None
+) -> Optional[DoesNotBoot]:
+    """What a report comes to; None if all starts"""
+    findings = report["findings"]
+    if not findings:
+        return None
+    more = len(findings) + report["left_out"] - 1
+    also = f", and {more} more" if more else ""
+    first = findings[0]
+    ways = (
+        f"what would work: {' or '.join(first['routes'])}; " if first["routes"] else ""
+    )
+    return DoesNotBoot(
+        f"would not start: {first['sentence']}{also}",
+        remedy=f"{ways}`build -force` makes the image nevertheless",
+        log=log,
+    )
