@@ -242,7 +242,7 @@ class CheckLoader(Command):
         report = loader.check(self.directory, self.init, self.everything)
         text = json.dumps(report, indent=1, sort_keys=True)
         print(text if self.json else "\n".join(loader.sentences(report)))
-        error = refusal(report)
+        error = refusal(report, "`-json` tells where was searched")
         if error:
             raise error
         return CMDOutputOverride

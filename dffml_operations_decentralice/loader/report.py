@@ -302,7 +302,12 @@ def located(tree: Tree, findings: List[Finding]) -> List[Finding]:
 
 
 def sentences(report: Dict[str, Any]) -> List[str]:
-    """The findings for people; of many, the first"""
+    """The report for people; of many findings, the first"""
+    if not report["findings"]:
+        return [
+            f"{report['programs']} programs and {report['libraries']} libraries: "
+            "all would start"
+        ]
     said = [one["sentence"] for one in report["findings"]]
     more = len(said) + report["left_out"] - SHOWN
     return said[:SHOWN] + ([f"and {more} more"] if more > 0 else [])

@@ -13,6 +13,8 @@ from ..engine import Step, operation, setting, settings
 from ..errors import DoesNotBoot
 from ..types import LoaderReport, RootTree
 
+FORCE = "`build -force` makes the image nevertheless"
+
 
 @settings
 class LoaderSettings:
@@ -40,7 +42,7 @@ async def check_loader(step: Step[LoaderSettings], root: RootTree) -> LoaderRepo
     report = await step.thread(check, root, want.init, want.everything)
     for line in sentences(report):
         step.say(line)
-    error = refusal(report, step.log)
+    error = refusal(report, FORCE, step.log)
     if error and not want.force:
         raise error
     step.out.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
@@ -48,20 +50,17 @@ async def check_loader(step: Step[LoaderSettings], root: RootTree) -> LoaderRepo
 
 
 def refusal(
-    report: Dict[str, Any], log: Optional[Path] = None
+    report: Dict[str, Any], nevertheless: str, log: Optional[Path] = None
 ) -> Optional[DoesNotBoot]:
-    """What a report comes to; None if all starts"""
+    """What a report comes to, and how to go on; None if all would start"""
     findings = report["findings"]
     if not findings:
         return None
     more = len(findings) + report["left_out"] - 1
     also = f", and {more} more" if more else ""
-    first = findings[0]
-    ways = (
-        f"what would work: {' or '.join(first['routes'])}; " if first["routes"] else ""
-    )
+    ways = " or ".join(findings[0]["routes"])
     return DoesNotBoot(
-        f"would not start: {first['sentence']}{also}",
-        remedy=f"{ways}`build -force` makes the image nevertheless",
+        f"would not start: {findings[0]['sentence']}{also}",
+        remedy=(f"what would work: {ways}; " if ways else "") + nevertheless,
         log=log,
     )
