@@ -26,7 +26,7 @@ from typing import (
 from . import elf
 from .cache import CACHE, CONF, Entries, cached, configured
 from .elf import DF_1_NODEFLIB, EM_386, EM_X86_64, Elf, Malformed
-from .tree import Place, Tree, Unresolved
+from .tree import Memory, Place, Tree, Unresolved
 
 KERNEL_RUNS = ((64, EM_X86_64), (32, EM_386))
 MAX_SCRIPTS = 5  # of which one is the interpreter of another, as Linux has it
@@ -136,24 +136,26 @@ class Loader:
         self.tree = tree
         self.level = level
         self.with_symbols = with_symbols
-        self._elves: Dict[str, Union[Elf, Malformed]] = {}
-        self._interpreters: Dict[str, Union[Interpreter, str]] = {}
-        self._builds: Dict[str, str] = {}
-        self._symbols: Dict[str, _Symbols] = {}
+        # By identity, as a file may have many names
+        self._elves = Memory(5000)
+        self._symbols = Memory(200)
+        self._interpreters = Memory(100)
+        self._builds = Memory(100)
         self._caches: Dict[Tuple[int, int], Entries] = {}
-        self._searches: Dict[tuple, _Answer] = {}
+        self._searches = Memory(5000)
+        self._started = Memory(200)
         self.loaded: Set[tuple] = set()  # identities of libraries that programs loaded
         self.libraries: Set[str] = set()  # their paths
-        self._started: Dict[Tuple[str, Environment], List[Problem]] = {}
 
     # The kernel
 
     def execute(self, path: str, given: Environment = PLAIN) -> List[Problem]:
         """What execve says of a program, and then its loader; nothing is good"""
         key = (path, given)
-        if key not in self._started:
-            self._started[key] = list(self._execute(path, given, ()))
-        return self._started[key]
+        found: Optional[List[Problem]] = self._started.get(key)
+        if found is None:
+            found = self._started[key] = list(self._execute(path, given, ()))
+        return found
 
     def _execute(
         self, path: str, given: Environment, scripts: Tuple[str, ...]
@@ -263,18 +265,21 @@ class Loader:
 
     def elf(self, place: Place) -> Union[Elf, Malformed]:
         """What a file says, or why it says nothing"""
-        if place.inside not in self._elves:
+        found: Union[Elf, Malformed, None] = self._elves.get(place.identity)
+        if found is None:
             try:
-                self._elves[place.inside] = elf.read(place)
+                found = elf.read(place)
             except Malformed as error:
-                self._elves[place.inside] = error.with_traceback(None)
-        return self._elves[place.inside]
+                found = error.with_traceback(None)
+            self._elves[place.identity] = found
+        return found
 
     def interpreter(self, place: Place) -> Union[Interpreter, str]:
         """A dynamic loader, or why it is none"""
-        if place.inside not in self._interpreters:
-            self._interpreters[place.inside] = self._read_interpreter(place)
-        return self._interpreters[place.inside]
+        found: Union[Interpreter, str, None] = self._interpreters.get(place.inside)
+        if found is None:
+            found = self._interpreters[place.inside] = self._read_interpreter(place)
+        return found
 
     def _read_interpreter(self, place: Place) -> Union[Interpreter, str]:
         if not place.is_executable:
@@ -394,13 +399,11 @@ class Loader:
         """Directories, as a tuple, or files, as a list"""
         main, above = process.main, link
         if not link.elf.runpath:
-            while True:
-                yield self._directories(above.elf.rpath, above, process)
-                if above.parent is None:
-                    break
+            while above.parent is not None:
+                if above.elf.rpath:
+                    yield self._directories(above.elf.rpath, above, process)
                 above = above.parent
-            if above is not main:
-                yield self._directories(main.elf.rpath, main, process)
+            yield self._directories(main.elf.rpath, main, process)
         yield process.library_path
         yield self._directories(link.elf.runpath, link, process)
         no_default = link.elf.flags & DF_1_NODEFLIB
@@ -461,9 +464,10 @@ class Loader:
         if isinstance(paths, list):
             return self._opened(paths, kind)
         key = (paths, name, kind)
-        if key not in self._searches:
-            self._searches[key] = self._in_directories(paths, name, kind)
-        return self._searches[key]
+        found: Optional[_Answer] = self._searches.get(key)
+        if found is None:
+            found = self._searches[key] = self._in_directories(paths, name, kind)
+        return found
 
     def _in_directories(
         self, paths: Tuple[str, ...], name: str, kind: Tuple[int, int]
@@ -529,13 +533,14 @@ class Loader:
                 )
 
     def _build(self, place: Place) -> str:
-        if place.inside not in self._builds:
+        found: Optional[str] = self._builds.get(place.inside)
+        if found is None:
             try:
-                raw = self.tree.read(place.inside, GLIBC_LIMIT)
+                found = build(self.tree.read(place.inside, GLIBC_LIMIT))
             except Unresolved:
-                raw = b""
-            self._builds[place.inside] = build(raw)
-        return self._builds[place.inside]
+                found = ""
+            self._builds[place.inside] = found
+        return found
 
     def _missing_symbols(self, links: List[Link]) -> Iterator[Problem]:
         tables = [self._table(link.place) for link in links]
@@ -560,14 +565,16 @@ class Loader:
                 )
 
     def _table(self, place: Place) -> "_Symbols":
-        if place.inside not in self._symbols:
+        table: Optional[_Symbols] = self._symbols.get(place.identity)
+        if table is None:
             try:
                 found = elf.symbols(place)
             except Malformed:  # of no consequence to who needs none of them
                 found = elf.Symbols(set(), set(), [])
             wanted = frozenset(f"{one.name}@{one.version}" for one in found.wanted)
-            self._symbols[place.inside] = _Symbols(found.defined, found.plain, wanted)
-        return self._symbols[place.inside]
+            table = _Symbols(found.defined, found.plain, wanted)
+            self._symbols[place.identity] = table
+        return table
 
     def _is_lazy(self, place: Place, key: str) -> bool:
         for one in elf.symbols(place).wanted:

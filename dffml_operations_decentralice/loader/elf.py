@@ -150,7 +150,7 @@ class _Layout(NamedTuple):
 
 _LAYOUTS = {
     32: _Layout(
-        header=struct.Struct("<HHIIIIIHHH"),
+        header=struct.Struct("<HHIIIIIHHH6x"),
         segment=struct.Struct("<8I"),
         order=(0, 1, 2, 4, 5, 7),
         entry=struct.Struct("<2I"),
@@ -162,7 +162,7 @@ _LAYOUTS = {
         word=4,
     ),
     64: _Layout(
-        header=struct.Struct("<HHIQQQIHHH"),
+        header=struct.Struct("<HHIQQQIHHH6x"),
         segment=struct.Struct("<2I6Q"),
         order=(0, 2, 3, 5, 6, 7),
         entry=struct.Struct("<2Q"),

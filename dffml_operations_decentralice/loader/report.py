@@ -79,7 +79,11 @@ class Finding:
 
     def document(self) -> Dict[str, Any]:
         """For programs"""
-        return {**dataclasses.asdict(self), "sentence": self.sentence}
+        fields = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+        return {**fields, "sentence": self.sentence}
 
 
 def printable(text: str) -> str:
@@ -98,6 +102,7 @@ class Check:
         self.roots: Dict[str, Loader] = {"": self.loader}
         self.findings: Dict[tuple, Finding] = {}
         self.programs: Set[Tuple[str, str]] = set()
+        self.others = 0  # programs that only are there
         self.libraries: Set[str] = set()
         self.left_out = 0
 
@@ -147,7 +152,7 @@ class Check:
 
     def everything(self) -> None:
         """Each program, script and library of the tree"""
-        late: List[Place] = []
+        late: List[str] = []
         for place in self.loader.tree.files():
             if place.inside.startswith(DEBUG_FILES):
                 continue
@@ -156,10 +161,10 @@ class Check:
                 self.one(place, late)
             elif head[:2] == b"#!" and place.is_executable:
                 self.program(place)
-        for place in late:
-            self.alone(place)
+        for path in late:
+            self.alone(self.loader.tree.resolve(path))
 
-    def one(self, place: Place, late: List[Place]) -> None:
+    def one(self, place: Place, late: List[str]) -> None:
         """An ELF file; libraries after programs, which may have loaded them"""
         found = self.loader.elf(place)
         if isinstance(found, Malformed):
@@ -175,11 +180,13 @@ class Check:
         elif found.interpreter and place.is_executable:
             self.program(place)
         elif found.type == ET_DYN and found.dynamic:
-            late.append(place)
+            late.append(place.inside)
 
     def program(self, place: Place) -> None:
         start = Start(place.inside, (), Environment(as_root=False))
-        self.start(start)
+        self.others += 1
+        for problem in self.loader.execute(start.path, start.environment):
+            self.found(problem, start, self.loader)
 
     def alone(self, place: Place) -> None:
         """A library that no program needs: what loads it by name is not known"""
@@ -240,7 +247,7 @@ def check(directory: str, init: str = "", everything: bool = False) -> Dict[str,
     return {
         "verdict": "refused" if findings else "starts",
         "scope": EVERYTHING if everything else PID_1,
-        "programs": len(looks[0].programs),
+        "programs": max(len(looks[0].programs), looks[0].others),
         "libraries": len(looks[0].libraries | looks[0].loader.libraries),
         "findings": [one.document() for one in located(tree, findings)],
         "left_out": sum(one.left_out for one in looks),

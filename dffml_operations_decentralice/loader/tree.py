@@ -9,11 +9,24 @@ https://man7.org/linux/man-pages/man7/path_resolution.7.html
 import errno
 import os
 import stat
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional
 
 MAX_LINKS = 40  # of one path, as Linux has it
 READ_LIMIT = 1 << 20  # bytes of a configuration file
 SEPARATOR = "/"
+
+
+class Memory(dict):
+    """What was found before; of a tree that has too much of it, only the newest"""
+
+    def __init__(self, limit: int):
+        super().__init__()
+        self.limit = limit
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if len(self) >= self.limit:
+            del self[next(iter(self))]
+        super().__setitem__(key, value)
 
 
 class Unresolved(Exception):
@@ -66,8 +79,8 @@ class Tree:
 
     def __init__(self, directory: str):
         self.directory = os.path.realpath(directory)
-        self._links: Dict[str, Optional[str]] = {}  # None: a directory, not a link
-        self._listed: Dict[str, List[str]] = {}
+        self._links = Memory(10000)  # targets; None of a directory
+        self._listed = Memory(1000)
 
     def resolve(self, path: str) -> Place:
         """Where a path leads; `Unresolved` if nowhere"""
@@ -119,8 +132,8 @@ class Tree:
         host = self.directory + inside
         info = self._lstat(host, path)
         if stat.S_ISLNK(info.st_mode):
-            found = self._links[inside] = os.readlink(host)
-            return found
+            self._links[inside] = os.readlink(host)
+            return str(self._links[inside])
         if stat.S_ISDIR(info.st_mode):
             self._links[inside] = None
         elif not last:
@@ -148,7 +161,7 @@ class Tree:
                 self._listed[place.inside] = sorted(os.listdir(place.host))
             except OSError:
                 self._listed[place.inside] = []
-        return self._listed[place.inside]
+        return list(self._listed[place.inside])
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
         """The first bytes of a regular file; `Unresolved` if there is none to read"""
@@ -177,9 +190,9 @@ class Tree:
 
     def files(self) -> Iterator[Place]:
         """Every regular file of the tree's own file system; links are not followed"""
-        device = os.lstat(self.directory).st_dev
+        whole = self.find(SEPARATOR)
         pending = [""]
-        while pending:
+        while whole and pending:
             inside = pending.pop()
             try:
                 entries = sorted(
@@ -195,7 +208,7 @@ class Tree:
                     continue
                 if stat.S_ISREG(info.st_mode):
                     yield Place(there, entry.path, info)
-                elif stat.S_ISDIR(info.st_mode) and info.st_dev == device:
+                elif stat.S_ISDIR(info.st_mode) and info.st_dev == whole.info.st_dev:
                     pending.append(there)
 
 
