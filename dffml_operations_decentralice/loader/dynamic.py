@@ -34,7 +34,9 @@ SHEBANG = 256  # bytes of a file that Linux looks at
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIBC = "libc.so.6"
 PRIVATE = "GLIBC_PRIVATE"
-LEVELS = (1, 2, 3, 4)  # of x86-64 processors; 1 is what every one has
+# Levels of x86-64 processors: libraries for those above are in folders of their own
+PLAINEST = 1
+LEVELS = {f"x86-64-v{number}": number for number in (2, 3, 4)}
 HWCAPS = "glibc-hwcaps"
 GLIBC_LIMIT = 32 << 20  # bytes of a loader or a C library
 MAX_LIBRARIES = 2000  # of one program
@@ -132,7 +134,7 @@ class Process(NamedTuple):
 class Loader:
     """Answers about the programs of one tree, on a processor of one level"""
 
-    def __init__(self, tree: Tree, level: int = 1, with_symbols: bool = True):
+    def __init__(self, tree: Tree, level: int = PLAINEST, with_symbols: bool = True):
         self.tree = tree
         self.level = level
         self.with_symbols = with_symbols
@@ -144,6 +146,7 @@ class Loader:
         self._caches: Dict[Tuple[int, int], Entries] = {}
         self._searches = Memory(5000)
         self._started = Memory(200)
+        self.levels: Set[int] = set()  # for which there is something
         self.loaded: Set[tuple] = set()  # identities of libraries that programs loaded
         self.libraries: Set[str] = set()  # their paths
 
@@ -418,10 +421,11 @@ class Loader:
         """What the cache has for a processor of this level"""
         if process.kind not in self._caches:
             self._caches[process.kind] = cached(self.tree, *process.kind)
-        levels = ["", *(f"x86-64-v{number}" for number in range(2, self.level + 1))]
         entries = self._caches[process.kind].get(name, [])
-        fit = [one for one in entries if one.level in levels]
-        best = max(fit, key=lambda one: levels.index(one.level), default=None)
+        self.levels |= {LEVELS[one.level] for one in entries if one.level in LEVELS}
+        of = {"": PLAINEST, **LEVELS}
+        fit = [one for one in entries if of.get(one.level, 9) <= self.level]
+        best = max(fit, key=lambda one: of[one.level], default=None)
         return best.path if best else None
 
     def _directories(
@@ -489,9 +493,10 @@ class Loader:
 
     def _levels(self, folder: Place) -> List[str]:
         """The subdirectories that a directory has for processors up to this level"""
-        names = self.tree.names(f"{folder.inside}/{HWCAPS}") if self.level > 1 else []
-        levels = [f"x86-64-v{number}" for number in range(self.level, 1, -1)]
-        return [f"{HWCAPS}/{one}/" for one in levels if one in names] + [""]
+        there = set(self.tree.names(f"{folder.inside}/{HWCAPS}")) & set(LEVELS)
+        self.levels |= {LEVELS[one] for one in there}
+        fit = [one for one in sorted(there, reverse=True) if LEVELS[one] <= self.level]
+        return [f"{HWCAPS}/{one}/" for one in fit] + [""]
 
     def _opened(self, files: List[str], kind: Tuple[int, int]) -> _Answer:
         """The first of several files that fits, as open_verify decides"""

@@ -3,7 +3,7 @@ What an ELF file says to the kernel and to the dynamic loader
 
 Only what these two look at is read: program headers and what PT_DYNAMIC points to, no
 sections, which a stripped file need not have. `struct` instead of pyelftools, which
-takes 20 times as long for the 1500 files of a tree, and of hostile ones raises what
+takes 15 times as long for the 1500 files of a tree, and of hostile ones raises what
 comes to it; tests have it say the same of every file of a system.
 
 https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html

@@ -9,7 +9,7 @@ import os
 import re
 from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
-from .dynamic import HWCAPS, KERNEL_RUNS, LEVELS, Environment, Loader, Problem
+from .dynamic import KERNEL_RUNS, PLAINEST, Environment, Loader, Problem
 from .elf import ET_DYN, MAGIC, Malformed
 from .starts import Start, starts
 from .tree import Place, Tree, Unresolved
@@ -110,6 +110,10 @@ class Check:
         """PID 1 and what it starts"""
         for start in starts(self.loader, init):
             self.start(start)
+
+    def levels(self) -> Set[int]:
+        """Of processors that would have loaded something else"""
+        return {level for one in self.roots.values() for level in one.levels}
 
     def start(self, start: Start) -> None:
         try:
@@ -242,7 +246,9 @@ def check(directory: str, init: str = "", everything: bool = False) -> Dict[str,
     everything: each ELF file and script too, not only what PID 1 starts
     """
     tree = Tree(directory)
-    looks = [look(tree, level, init, everything) for level in levels_of(tree)]
+    looks = [look(tree, PLAINEST, init, everything)]
+    for level in sorted(looks[0].levels()):
+        looks.append(look(tree, level, init, everything))
     findings = list(merged(looks))[:MAX_FINDINGS]
     return {
         "verdict": "refused" if findings else "starts",
@@ -261,21 +267,6 @@ def look(tree: Tree, level: int, init: str, everything: bool) -> Check:
     if everything:
         done.everything()
     return done
-
-
-def levels_of(tree: Tree) -> List[int]:
-    """The plainest processor, and those that the tree has libraries of their own for"""
-    found = {LEVELS[0]}
-    for folder in ("/lib", "/usr/lib", "/lib64", "/usr/lib64", *multiarch(tree)):
-        names = tree.names(f"{folder}/{HWCAPS}")
-        found |= {one for one in LEVELS if f"x86-64-v{one}" in names}
-    return sorted(found)
-
-
-def multiarch(tree: Tree) -> List[str]:
-    """Debian's directories of libraries"""
-    names = [name for name in tree.names("/usr/lib") if name.endswith("-linux-gnu")]
-    return [f"/usr/lib/{name}" for name in names]
 
 
 def merged(looks: Sequence[Check]) -> Iterator[Finding]:

@@ -73,7 +73,7 @@ def theirs(path):
         return answer
 
 
-def samples(count=60):
+def samples(count=25):
     """Programs and libraries of this machine, the same ones each time"""
     folders = ["/usr/bin", "/usr/sbin", "/usr/lib/x86_64-linux-gnu", "/usr/lib64"]
     found = []
