@@ -134,16 +134,16 @@ class Process(NamedTuple):
 class Loader:
     """Answers about the programs of one tree, on a processor of one level"""
 
-    def __init__(self, tree: Tree, level: int = PLAINEST, with_symbols: bool = True):
+    def __init__(self, tree: Tree, level: int = PLAINEST):
         self.tree = tree
         self.level = level
-        self.with_symbols = with_symbols
         # By identity, as a file may have many names
         self._elves = Memory(5000)
         self._symbols = Memory(200)
         self._interpreters = Memory(100)
         self._builds = Memory(100)
         self._caches: Dict[Tuple[int, int], Entries] = {}
+        self._configured: Optional[List[str]] = None
         self._searches = Memory(5000)
         self._started = Memory(200)
         self.levels: Set[int] = set()  # for which there is something
@@ -180,11 +180,11 @@ class Loader:
             yield from self._program(place, given, scripts)
             return
         words = shebang(head)
-        scripts = (*scripts, place.inside)
-        if not words or len(scripts) > MAX_SCRIPTS:
-            why = "names no interpreter" if not words else "is a script of too many"
-            yield Problem(f"{kind}-unusable", who, path, why, chain=scripts[:-1])
+        if not words or len(scripts) == MAX_SCRIPTS:
+            why = "is a script of too many scripts" if words else "names no interpreter"
+            yield Problem(f"{kind}-unusable", who, path, why, chain=scripts)
             return
+        scripts = (*scripts, place.inside)
         problems = list(self._execute(words[0], given, scripts))
         yield from problems
         if not problems and os.path.basename(words[0]) == "env":
@@ -321,16 +321,14 @@ class Loader:
         if problems:
             return
         yield from self._mixed(links, process)
-        if self.with_symbols:
-            yield from self._missing_symbols(links)
+        yield from self._missing_symbols(links)
 
     def library(self, place: Place, interpreter: Interpreter) -> List[Problem]:
         """What dlopen(3) would say of a library; its symbols may be the program's"""
         found = self.elf(place)
         if isinstance(found, Malformed):
-            return [
-                Problem("library-unusable", place.inside, place.inside, found.reason)
-            ]
+            path = place.inside
+            return [Problem("program-unusable", path, path, found.reason)]
         main = Link(place, found, place.inside, None)
         links = [
             main,
@@ -374,9 +372,10 @@ class Loader:
 
     def _advice(self, name: str) -> str:
         """What to say of a library that ldconfig would have found"""
-        if self.tree.find(CACHE) is not None:
-            return ""
-        for folder in configured(self.tree):
+        if self._configured is None:
+            known = self.tree.find(CACHE)
+            self._configured = [] if known else configured(self.tree)
+        for folder in self._configured:
             if self.tree.find(f"{folder}/{name}"):
                 return (
                     f"is in {folder}, which {CONF} names, but there is no {CACHE}, "
@@ -581,10 +580,15 @@ class Loader:
             self._symbols[place.identity] = table
         return table
 
-    def _is_lazy(self, place: Place, key: str) -> bool:
-        for one in elf.symbols(place).wanted:
-            if f"{one.name}@{one.version}" == key:
-                return elf.is_lazy(place, one.place)
+    @staticmethod
+    def _is_lazy(place: Place, key: str) -> bool:
+        """Whether only a call would miss a symbol, not the start"""
+        try:
+            for one in elf.symbols(place).wanted:
+                if f"{one.name}@{one.version}" == key:
+                    return elf.is_lazy(place, one.place)
+        except Malformed:  # tables that the loader would stumble over as well
+            return False
         return True
 
 

@@ -109,6 +109,15 @@ def test_reasons(tag, value, reason, tmp_path):
         assert any(one in error.reason for one in reason.split("|"))
 
 
+def test_relocations_that_lie(tmp_path):
+    """Found by the fuzzer: they are read late, of a symbol that is missing"""
+    raw = program(imports=[("f", "")])
+    write(tmp_path / PROGRAM[1:], patched(raw, 8, 2**60))
+    real.copy(real.host_loader(), tmp_path / real.LOADER[1:])
+    (found,) = Loader(Tree(str(tmp_path))).execute(PROGRAM)
+    assert (found.kind, found.what) == ("symbol-missing", "f")
+
+
 def test_a_file_of_zeros_that_is_large(tmp_path):
     """A header that is right, and 1 TB of nothing"""
     path = write(tmp_path / "file", FULL)
