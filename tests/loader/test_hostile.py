@@ -21,6 +21,7 @@ from . import real, writer
 from .test_dynamic import LIB, PROGRAM, library, program
 from .writer import write
 
+DYNAMIC = struct.pack("<I", 2)  # PT_DYNAMIC
 LIMIT = 150 << 20  # bytes of memory
 FULL = writer.elf(
     interpreter=real.LOADER,
@@ -81,11 +82,15 @@ def test_each_number_another(value, tmp_path):
 
 
 def patched(raw: bytes, tag: int, value: int) -> bytes:
-    """Another value for an entry of the dynamic section"""
+    """Another value for an entry of the dynamic section, which is a file's last part"""
+    heads = [raw[64 + 56 * number :][:56] for number in range(raw[56])]
+    (start,) = [
+        struct.unpack_from("<Q", head, 8)[0] for head in heads if head[:4] == DYNAMIC
+    ]
     (at,) = [
         place
-        for place in range(0, len(raw) - 16, 8)
-        if struct.unpack_from("<Q", raw, place) == (tag,) and place > len(raw) - 16 * 30
+        for place in range(start, len(raw), 16)
+        if struct.unpack_from("<Q", raw, place) == (tag,)
     ]
     return raw[: at + 8] + struct.pack("<Q", value) + raw[at + 16 :]
 
