@@ -6,6 +6,8 @@ tree.py    a directory as the root that its programs will see
 elf.py     what an ELF file says to kernel and loader
 cache.py   /etc/ld.so.cache and /etc/ld.so.conf
 dynamic.py the kernel's execve and glibc's loader
+process.py a program while it is being loaded
+fit.py     whether what was found fits: versions, symbols, builds
 units.py   systemd's unit files
 starts.py  who is started: PID 1, units, generators, udev's helpers, PAM, NSS
 report.py  what is found, and the way out

@@ -1,8 +1,7 @@
 """
 What execve(2) and glibc's dynamic loader would say of a program in a tree
 
-Follows glibc's elf/dl-load.c, dl-deps.c, dl-version.c and dl-lookup.c, of 2.33 and
-later: https://sourceware.org/git/?p=glibc.git;a=tree;f=elf
+Follows glibc's elf/dl-load.c and dl-deps.c, of 2.33 and later: https://sourceware.org/git/?p=glibc.git;a=tree;f=elf
 https://man7.org/linux/man-pages/man8/ld.so.8.html
 """
 
@@ -13,7 +12,6 @@ import shlex
 import stat
 from typing import (
     Dict,
-    FrozenSet,
     Iterator,
     List,
     NamedTuple,
@@ -26,19 +24,18 @@ from typing import (
 from . import elf
 from .cache import CACHE, CONF, Entries, cached, configured
 from .elf import DF_1_NODEFLIB, EM_386, EM_X86_64, Elf, Malformed
+from .fit import GLIBC_LIMIT, Fit, build, wrong_versions
+from .process import Interpreter, Link, Problem, Process, Tried
 from .tree import Memory, Place, Tree, Unresolved
 
 KERNEL_RUNS = ((64, EM_X86_64), (32, EM_386))
 MAX_SCRIPTS = 5  # of which one is the interpreter of another, as Linux has it
 SHEBANG = 256  # bytes of a file that Linux looks at
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LIBC = "libc.so.6"
-PRIVATE = "GLIBC_PRIVATE"
 # Levels of x86-64 processors: libraries for those above are in folders of their own
 PLAINEST = 1
 LEVELS = {f"x86-64-v{number}": number for number in (2, 3, 4)}
 HWCAPS = "glibc-hwcaps"
-GLIBC_LIMIT = 32 << 20  # bytes of a loader or a C library
 MAX_LIBRARIES = 2000  # of one program
 MAX_DIRECTORIES = 256  # of one search path
 TOKEN = re.compile(
@@ -57,58 +54,6 @@ class Environment(NamedTuple):
 PLAIN = Environment()
 
 
-class Tried(NamedTuple):
-    """Where something was looked for"""
-
-    path: str
-    why: str  # it is not what was wanted
-
-
-class Problem(NamedTuple):
-    """Why a program does not start"""
-
-    kind: str
-    file: str  # which needs what is not there
-    what: str
-    why: str
-    searched: Tuple[Tried, ...] = ()
-    chain: Tuple[str, ...] = ()  # from the program to the file
-
-
-class Interpreter(NamedTuple):
-    """A dynamic loader"""
-
-    place: Place
-    elf: Elf
-    trusted: Tuple[str, ...]  # the directories that are compiled into it
-    build: str
-
-    @property
-    def lib(self) -> str:
-        """What it takes $LIB for"""
-        return self.trusted[0].strip("/")
-
-
-class Link:
-    """An object that is loaded into a process"""
-
-    def __init__(self, place: Place, found: Elf, name: str, parent: Optional["Link"]):
-        self.place = place
-        self.elf = found
-        self.name = name  # the path that it was opened by
-        self.names = {name, found.soname} - {""}
-        self.parent = parent  # None of the program and of its interpreter
-
-    @property
-    def origin(self) -> str:
-        return os.path.dirname(self.name)
-
-    @property
-    def chain(self) -> Tuple[str, ...]:
-        above = self.parent.chain if self.parent else ()
-        return (*above, self.place.inside)
-
-
 class _Answer(NamedTuple):
     """How a search ended: something usable, or something that ends all searches"""
 
@@ -116,19 +61,6 @@ class _Answer(NamedTuple):
     name: str
     wrong: str
     tried: Tuple[Tried, ...]
-
-
-class Process(NamedTuple):
-    """What is the same for all objects of a program"""
-
-    main: Link
-    interpreter: Interpreter
-    library_path: Tuple[str, ...]
-    secure: bool
-
-    @property
-    def kind(self) -> Tuple[int, int]:
-        return self.interpreter.elf.bits, self.interpreter.elf.machine
 
 
 class Loader:
@@ -139,9 +71,8 @@ class Loader:
         self.level = level
         # By identity, as a file may have many names
         self._elves = Memory(5000)
-        self._symbols = Memory(200)
         self._interpreters = Memory(100)
-        self._builds = Memory(100)
+        self._fit = Fit(tree)
         self._caches: Dict[Tuple[int, int], Entries] = {}
         self._configured: Optional[List[str]] = None
         self._searches = Memory(5000)
@@ -260,7 +191,7 @@ class Loader:
     def named(self, name: str) -> Optional[Place]:
         """A library as dlopen(3) finds it by its name, None if it does not"""
         for interpreter in self.interpreters()[:1]:
-            main = Link(interpreter.place, interpreter.elf, "", None)
+            main = Link(interpreter.place, interpreter.elf, "")
             return self._find(name, main, Process(main, interpreter, (), False)).place
         return None
 
@@ -304,24 +235,42 @@ class Loader:
     def _load(
         self, place: Place, found: Elf, interpreter: Interpreter, given: Environment
     ) -> Iterator[Problem]:
-        secure = is_secure(place, given.as_root)
-        main = Link(place, found, place.inside, None)
-        allowed = "" if secure else given.library_path
-        process = Process(main, interpreter, (), secure)
-        paths = self._directories(allowed, main, process, separators=":;")
-        process = process._replace(library_path=paths)
-        links = [
-            main,
-            Link(interpreter.place, interpreter.elf, interpreter.place.inside, None),
-        ]
-        links[1].names.add(found.interpreter or "")
+        process = self._process(place, found, interpreter, given)
+        links = process.first_links()
         problems = list(self._add_libraries(links, process))
         yield from problems
         yield from wrong_versions(links)
-        if problems:
-            return
-        yield from self._mixed(links, process)
-        yield from self._missing_symbols(links)
+        if not problems:
+            yield from self._fit.mixed(links, process.interpreter)
+            yield from self._fit.symbols(links)
+
+    def _process(
+        self, place: Place, found: Elf, interpreter: Interpreter, given: Environment
+    ) -> Process:
+        """What a program becomes before it has libraries"""
+        secure = is_secure(place, given.as_root)
+        main = Link(place, found, place.inside)
+        process = Process(main, interpreter, (), secure)
+        allowed = "" if secure else given.library_path
+        paths = self._directories(allowed, main, process, separators=":;")
+        return process._replace(library_path=paths)
+
+    def libraries_of(self, path: str, given: Environment = PLAIN) -> Dict[str, str]:
+        """
+        The libraries that a program loads, by the name that is asked for, as the loader
+        itself lists them with ``--list``; nothing of what is no dynamic program
+        """
+        place = self.tree.resolve(path)
+        found = self.elf(place)
+        if isinstance(found, Malformed) or found.interpreter is None:
+            return {}
+        interpreter = self._interpreter_of(found)
+        if isinstance(interpreter, Problem):
+            return {}
+        process = self._process(place, found, interpreter, given)
+        links = process.first_links()
+        list(self._add_libraries(links, process))
+        return {link.asked: link.name for link in links if link.parent}
 
     def library(self, place: Place, interpreter: Interpreter) -> List[Problem]:
         """What dlopen(3) would say of a library; its symbols may be the program's"""
@@ -329,12 +278,8 @@ class Loader:
         if isinstance(found, Malformed):
             path = place.inside
             return [Problem("program-unusable", path, path, found.reason)]
-        main = Link(place, found, place.inside, None)
-        links = [
-            main,
-            Link(interpreter.place, interpreter.elf, interpreter.place.inside, None),
-        ]
-        process = Process(main, interpreter, (), False)
+        process = Process(Link(place, found, place.inside), interpreter, (), False)
+        links = process.first_links()
         return [*self._add_libraries(links, process), *wrong_versions(links)]
 
     def _add_libraries(self, links: List[Link], process: Process) -> Iterator[Problem]:
@@ -355,7 +300,7 @@ class Loader:
                 if known is None:
                     found = self.elf(answer.place)
                     assert isinstance(found, Elf)
-                    known = Link(answer.place, found, answer.name, link)
+                    known = Link(answer.place, found, answer.name, link, name)
                     loaded[answer.place.identity] = known
                     links.append(known)
                     pending.append(known)
@@ -519,117 +464,6 @@ class Loader:
             return _Answer(place, path, unloadable(found), tuple(tried))
         return _Answer(None, stop, "", tuple(tried))
 
-    # What was found, and does not fit
-
-    def _mixed(self, links: List[Link], process: Process) -> Iterator[Problem]:
-        """A loader and a C library share memory whose layout each build may change"""
-        for link in links:
-            if LIBC not in link.names or not process.interpreter.build:
-                continue
-            own = self._build(link.place)
-            if own and own != process.interpreter.build:
-                yield Problem(
-                    "builds-mixed",
-                    link.place.inside,
-                    process.interpreter.place.inside,
-                    f"is of {process.interpreter.build}, the C library of {own}",
-                    chain=link.chain,
-                )
-
-    def _build(self, place: Place) -> str:
-        found: Optional[str] = self._builds.get(place.inside)
-        if found is None:
-            try:
-                found = build(self.tree.read(place.inside, GLIBC_LIMIT))
-            except Unresolved:
-                found = ""
-            self._builds[place.inside] = found
-        return found
-
-    def _missing_symbols(self, links: List[Link]) -> Iterator[Problem]:
-        tables = [self._table(link.place) for link in links]
-        for link, table in zip(links, tables):
-            missing = table.wanted
-            for other in tables:
-                if missing:
-                    missing = missing - other.defined
-            for key in sorted(missing):
-                name, _, version = key.partition("@")
-                if version and any(name in other.plain for other in tables):
-                    continue  # a definition without a version fits any
-                if version != PRIVATE and self._is_lazy(link.place, key):
-                    continue
-                why = "is defined by none of the libraries that were found"
-                yield Problem(
-                    "symbol-missing",
-                    link.place.inside,
-                    f"{name}@{version}" if version else name,
-                    why,
-                    chain=link.chain,
-                )
-
-    def _table(self, place: Place) -> "_Symbols":
-        table: Optional[_Symbols] = self._symbols.get(place.identity)
-        if table is None:
-            try:
-                found = elf.symbols(place)
-            except Malformed:  # of no consequence to who needs none of them
-                found = elf.Symbols(set(), set(), [])
-            wanted = frozenset(f"{one.name}@{one.version}" for one in found.wanted)
-            table = _Symbols(found.defined, found.plain, wanted)
-            self._symbols[place.identity] = table
-        return table
-
-    @staticmethod
-    def _is_lazy(place: Place, key: str) -> bool:
-        """Whether only a call would miss a symbol, not the start"""
-        try:
-            for one in elf.symbols(place).wanted:
-                if f"{one.name}@{one.version}" == key:
-                    return elf.is_lazy(place, one.place)
-        except Malformed:  # tables that the loader would stumble over as well
-            return False
-        return True
-
-
-class _Symbols(NamedTuple):
-    defined: Set[str]
-    plain: Set[str]
-    wanted: FrozenSet[str]
-
-
-def wrong_versions(links: List[Link]) -> Iterator[Problem]:
-    """Versions that a library lacks, as _dl_check_map_versions finds them"""
-    by_name = {name: link for link in reversed(links) for name in link.names}
-    for link in links:
-        for need in link.elf.needs:
-            provider = by_name.get(need.file)
-            if provider is None or need.weak:
-                continue  # a library that is missing was told; a weak need warns
-            defines = provider.elf.defines
-            if defines is not None and need.version not in defines:
-                yield Problem(
-                    "version-missing",
-                    link.place.inside,
-                    need.version,
-                    f"is not in {provider.place.inside}{newest(need.version, defines)}",
-                    (Tried(provider.name, f"lacks version {need.version}"),),
-                    link.chain,
-                )
-
-
-def newest(version: str, defines: FrozenSet[str]) -> str:
-    """How far a library goes, if its versions have numbers as glibc's"""
-    prefix = version.partition("_")[0] + "_"
-    numbers = [
-        tuple(map(int, one[len(prefix) :].split(".")))
-        for one in defines
-        if re.fullmatch(r"\d+(\.\d+)*", one[len(prefix) :]) and one.startswith(prefix)
-    ]
-    if not numbers:
-        return ""
-    return f", which goes up to {prefix}{'.'.join(map(str, max(numbers)))}"
-
 
 def not_loaded(name: str, link: Link, answer: _Answer, advice: str) -> Problem:
     """A library that is not found, or is found and cannot be loaded"""
@@ -710,11 +544,3 @@ def trusted_directories(raw: bytes) -> Tuple[str, ...]:
     tables = re.findall(rb"(?<=\0)(?:/[\x21-\x7e]*/\0)+", raw)
     best = max(tables, key=len, default=b"")
     return tuple(os.fsdecode(one) for one in best.split(b"\0") if one)
-
-
-def build(raw: bytes) -> str:
-    """The build that a loader or C library says it is of, such as GLIBC 2.41-12"""
-    found = re.search(
-        rb"(?:ld\.so|GNU C Library) \(([^)\0\n]*)\) \w+ release version ([\d.]*\d)", raw
-    )
-    return " ".join(os.fsdecode(one) for one in found.groups()) if found else ""

@@ -39,7 +39,7 @@ MAX_DYNAMIC = 16384  # entries
 MAX_NEEDED = 1024
 MAX_STRING = 16384  # bytes
 MAX_VERSIONS = 16384
-MAX_SYMBOLS = 1 << 20
+MAX_SYMBOLS = 1 << 18
 MAX_TABLE = 64 << 20  # bytes of names of symbols
 MAX_SEGMENTS = 4096
 

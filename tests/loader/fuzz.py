@@ -20,6 +20,7 @@ with atheris.instrument_imports(include=["dffml_operations_decentralice.loader"]
         shebang,
         trusted_directories,
     )
+    from dffml_operations_decentralice.loader.fit import build
     from dffml_operations_decentralice.loader.tree import Tree
 
 from . import real

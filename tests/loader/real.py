@@ -8,7 +8,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import Mapping, Sequence, Tuple
+from typing import Dict, Mapping, Sequence, Tuple
 
 from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.loader import elf
@@ -16,6 +16,8 @@ from dffml_operations_decentralice.loader.tree import Tree
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 NOTHING: Mapping[str, str] = types.MappingProxyType({})
+# A shell's words, which list the libraries of its arguments; see `listed`
+LIST = 'for one in "$@"; do echo "== $one"; {} --list "$one"; done'
 # chroot(2) and another user, without bubblewrap, under which no program gets rights
 AS_USER = """
 import os, sys
@@ -56,6 +58,23 @@ def trusted(said: str = "") -> Tuple[str, ...]:
     """The directories that a loader says it trusts"""
     pattern = r'^path\.system_dirs\[0x\w+\]="(.*)"$'
     return tuple(re.findall(pattern, said or diagnostics(), re.MULTILINE))
+
+
+def listed(said: str) -> Dict[str, Dict[str, str]]:
+    """
+    What ``--list`` said of several programs, each behind a line ``== PATH``: libraries
+    by the name that was asked for
+    """
+    found: Dict[str, Dict[str, str]] = {}
+    program = ""
+    for line in said.splitlines():
+        if line.startswith("== "):
+            program = line[3:]
+            found[program] = {}
+        library = re.match(r"\t(\S+) => (/.*) \(0x", line)
+        if library and "/ld-linux" not in library[2]:
+            found[program][library[1]] = library[2]
+    return found
 
 
 def copy(source: str, target: Path) -> None:

@@ -17,11 +17,11 @@ from dffml_operations_decentralice.errors import MissingTool
 from dffml_operations_decentralice.loader.dynamic import (
     Environment,
     Loader,
-    build,
     env_command,
     shebang,
     trusted_directories,
 )
+from dffml_operations_decentralice.loader.fit import build
 from dffml_operations_decentralice.loader.tree import Tree
 
 from . import real
@@ -907,3 +907,24 @@ def test_how_far_a_library_goes(tmp_path):
     (found,) = Loader(Tree(str(tmp_path))).execute(PROGRAM)
     version = build(Path(real.host_loader()).read_bytes()).split()[-1]
     assert found.why.endswith(f"goes up to GLIBC_{version}")
+
+
+def test_the_libraries_of_this_machines_programs():
+    """By name and path, as the loader itself lists them"""
+    tree = Tree("/")
+    loader = Loader(tree)
+    names = tree.names("/usr/bin")
+    places = [
+        tree.find(f"/usr/bin/{name}") for name in names[:: max(1, len(names) // 150)]
+    ]
+    paths = [
+        place.inside
+        for place in places
+        if place
+        and loader.execute(place.inside) == []
+        and loader.libraries_of(place.inside)
+    ]
+    assert len(paths) > 20
+    script = real.LIST.format(real.host_loader())
+    said = real.ran(["env", "-u", "LD_LIBRARY_PATH", "sh", "-c", script, "sh", *paths])
+    assert real.listed(said[1]) == {path: loader.libraries_of(path) for path in paths}

@@ -23,7 +23,12 @@ TEXTS = [
     b"#!/usr/bin/env -S python3 -u\n",
     RULES,
 ]
-FILES = [FULL, program("liba.so", rpath="$ORIGIN/x"), library("liba.so", **VERSIONED)]
+FILES = [
+    FULL,
+    program("liba.so", rpath="$ORIGIN/x"),
+    program(imports=[("f", "")]),
+    library("liba.so", **VERSIONED),
+]
 
 
 def seeds(target):

@@ -286,3 +286,14 @@ def test_configuration_that_includes_itself(tmp_path):
 def test_not_a_directory(tmp_path):
     report = check(str(tmp_path / "none"), everything=True)
     assert sentences(report) == ["/sbin/init does not exist [the initrd's switch-root]"]
+
+
+def test_a_version_of_many_digits(tmp_path):
+    """Python refuses to read numbers of more than 4300"""
+    many = "V_" + "9" * 10000
+    found = library("liba.so", defines=["V_1", many])
+    write(tmp_path / f"{LIB[1:]}/liba.so", found)
+    write(tmp_path / PROGRAM[1:], program("liba.so", needs={"liba.so": ["V_2"]}))
+    real.copy(real.host_loader(), tmp_path / real.LOADER[1:])
+    (found,) = Loader(Tree(str(tmp_path))).execute(PROGRAM)
+    assert found.what == "V_2"
