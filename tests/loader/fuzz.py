@@ -15,7 +15,6 @@ import atheris
 with atheris.instrument_imports(include=["dffml_operations_decentralice.loader"]):
     from dffml_operations_decentralice.loader import cache, check, elf, starts, units
     from dffml_operations_decentralice.loader.dynamic import (
-        build,
         env_command,
         shebang,
         trusted_directories,
