@@ -215,6 +215,10 @@ class Boot(Command):
 class CheckLoaderConfig:
     directory: str = field("The tree, such as a root file system's")
     init: str = field("PID 1, as `init=` of the kernel's command line", default="")
+    layers: List[str] = field(
+        "Directories of the tree that the initrd merges by overlayfs, uppermost first",
+        default_factory=lambda: [],
+    )
     everything: bool = field(
         "Each program, script and library, not only what PID 1 starts", default=False
     )
@@ -230,7 +234,7 @@ class CheckLoader(Command):
     async def answer(self, monitor) -> Any:
         from . import loader
         from .engine import namespace
-        from .operations.loader import refusal
+        from .operations.loader import answered, refusal
 
         if not os.path.isdir(self.directory):
             raise UserError(
@@ -239,7 +243,7 @@ class CheckLoader(Command):
         # A store's trees have files of several owners; others may be looked at without
         with contextlib.suppress(DecentrAliceError):
             namespace.become_root()
-        report = loader.check(self.directory, self.init, self.everything)
+        report = answered(self.directory, self.init, self.everything, self.layers)
         text = json.dumps(report, indent=1, sort_keys=True)
         print(text if self.json else "\n".join(loader.sentences(report)))
         error = refusal(report, "`-json` tells where was searched")

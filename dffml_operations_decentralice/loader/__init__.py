@@ -3,6 +3,7 @@ Who starts in a tree, and what the dynamic loader would say there: told without 
 anything of it
 
 tree.py    a directory as the root that its programs will see
+layers.py  several directories, as overlayfs merges them
 elf.py     what an ELF file says to kernel and loader
 cache.py   /etc/ld.so.cache and /etc/ld.so.conf
 dynamic.py the kernel's execve and glibc's loader
@@ -16,5 +17,6 @@ Knows nothing of dffml, of the engine or of images.
 """
 
 from .report import check, sentences
+from .tree import Unresolved
 
-__all__ = ["check", "sentences"]
+__all__ = ["Unresolved", "check", "sentences"]

@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
 from .dynamic import KERNEL_RUNS, PLAINEST, Environment, Loader, Problem
 from .elf import ET_DYN, MAGIC, Malformed
+from .layers import Layers
 from .starts import Start, starts
 from .tree import Place, Tree, Unresolved
 
@@ -238,14 +239,23 @@ def head_of(place: Place) -> bytes:
         return b""
 
 
-def check(directory: str, init: str = "", everything: bool = False) -> Dict[str, Any]:
+def check(
+    directory: str,
+    init: str = "",
+    everything: bool = False,
+    layers: Sequence[str] = (),
+) -> Dict[str, Any]:
     """
-    The report about a tree
+    The report about a tree; `Unresolved` if one of its layers is no directory of it
 
     init: PID 1's path, as `init=` of the kernel's command line gives it
     everything: each ELF file and script too, not only what PID 1 starts
+    layers: directories of the tree which the initrd puts one over another to make the
+        root of them, the uppermost first
     """
     tree = Tree(directory)
+    if layers:
+        tree = Layers([tree.below(one).directory for one in layers])
     looks = [look(tree, PLAINEST, init, everything)]
     for level in sorted(looks[0].levels()):
         looks.append(look(tree, level, init, everything))

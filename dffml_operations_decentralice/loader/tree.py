@@ -9,11 +9,12 @@ https://man7.org/linux/man-pages/man7/path_resolution.7.html
 import errno
 import os
 import stat
-from typing import Any, Iterator, List, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 MAX_LINKS = 40  # of one path, as Linux has it
 READ_LIMIT = 1 << 20  # bytes of a configuration file
 SEPARATOR = "/"
+MISSING = "does not exist"
 
 
 class Memory(dict):
@@ -103,8 +104,7 @@ class Tree:
             pending += target.split(SEPARATOR)[::-1]
             if target.startswith(SEPARATOR):
                 inside = ""
-        host = self.directory + inside
-        info = self._lstat(host, path)
+        host, info = self._look(inside, path)
         if path.endswith(SEPARATOR) and not stat.S_ISDIR(info.st_mode):
             raise Unresolved(path, "is no directory", errno.ENOTDIR)
         return Place(inside or SEPARATOR, host, info)
@@ -121,16 +121,18 @@ class Tree:
         folder, _, name = path.rpartition(SEPARATOR)
         above = self.find(folder)
         try:
-            return os.readlink(f"{above.host}/{name}") if above else ""
-        except (OSError, ValueError):
-            return ""
+            if above is not None:
+                host, _info = self._look(f"{above.inside.rstrip('/')}/{name}", path)
+                return os.readlink(host)
+        except (OSError, ValueError, Unresolved):
+            pass
+        return ""
 
     def _link(self, inside: str, path: str, last: bool) -> Optional[str]:
         """The target of a link, None of what else can be gone through"""
         if inside in self._links:
             return self._links[inside]
-        host = self.directory + inside
-        info = self._lstat(host, path)
+        host, info = self._look(inside, path)
         if stat.S_ISLNK(info.st_mode):
             self._links[inside] = os.readlink(host)
             return str(self._links[inside])
@@ -140,16 +142,10 @@ class Tree:
             raise Unresolved(path, "leads through what is no directory", errno.ENOTDIR)
         return None
 
-    @staticmethod
-    def _lstat(host: str, path: str) -> os.stat_result:
-        try:
-            return os.lstat(host)
-        except ValueError as error:  # a NUL
-            raise Unresolved(path, "is no path", errno.EINVAL) from error
-        except OSError as error:
-            reason = {errno.ENOENT: "does not exist"}.get(error.errno or 0)
-            text = reason or (error.strerror or "cannot be seen").lower()
-            raise Unresolved(path, text, error.errno or errno.EIO) from error
+    def _look(self, inside: str, path: str) -> Tuple[str, os.stat_result]:
+        """Where on this machine something is, its directory being free of links"""
+        host = self.directory + inside
+        return host, lstat(host, path)
 
     def names(self, path: str) -> List[str]:
         """What a directory has, sorted; nothing if there is none"""
@@ -157,11 +153,14 @@ class Tree:
         if place is None or not place.is_directory:
             return []
         if place.inside not in self._listed:
-            try:
-                self._listed[place.inside] = sorted(os.listdir(place.host))
-            except OSError:
-                self._listed[place.inside] = []
+            self._listed[place.inside] = self._names(place)
         return list(self._listed[place.inside])
+
+    def _names(self, folder: Place) -> List[str]:
+        try:
+            return sorted(os.listdir(folder.host))
+        except OSError:
+            return []
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
         """The first bytes of a regular file; `Unresolved` if there is none to read"""
@@ -186,30 +185,42 @@ class Tree:
         place = self.resolve(path)
         if not place.is_directory:
             raise Unresolved(path, "is no directory", errno.ENOTDIR)
-        return Tree(place.host)
+        return self._below(place)
+
+    def _below(self, folder: Place) -> "Tree":
+        return Tree(folder.host)
 
     def files(self) -> Iterator[Place]:
         """Every regular file of the tree's own file system; links are not followed"""
-        whole = self.find(SEPARATOR)
-        pending = [""]
-        while whole and pending:
-            inside = pending.pop()
-            try:
-                entries = sorted(
-                    os.scandir(self.directory + inside), key=lambda one: one.name
-                )
-            except OSError:
-                continue
-            for entry in entries:
-                there = f"{inside}/{entry.name}"
+        root = self.find(SEPARATOR)
+        pending = [root] if root else []
+        while pending:
+            folder = pending.pop()
+            for name in self._names(folder):
+                inside = f"{folder.inside.rstrip(SEPARATOR)}/{name}"
                 try:
-                    info = entry.stat(follow_symlinks=False)
-                except OSError:
+                    found = Place(inside, *self._look(inside, inside))
+                except Unresolved:
                     continue
-                if stat.S_ISREG(info.st_mode):
-                    yield Place(there, entry.path, info)
-                elif stat.S_ISDIR(info.st_mode) and info.st_dev == whole.info.st_dev:
-                    pending.append(there)
+                if found.is_file:
+                    yield found
+                elif found.is_directory and self._is_own(found):
+                    pending.append(found)
+
+    def _is_own(self, folder: Place) -> bool:
+        return folder.info.st_dev == os.lstat(self.directory).st_dev
+
+
+def lstat(host: str, path: str) -> os.stat_result:
+    """What is at a place of this machine; `Unresolved` with the tree's path"""
+    try:
+        return os.lstat(host)
+    except ValueError as error:  # a NUL
+        raise Unresolved(path, "is no path", errno.EINVAL) from error
+    except OSError as error:
+        reason = {errno.ENOENT: MISSING}.get(error.errno or 0)
+        text = reason or (error.strerror or "cannot be seen").lower()
+        raise Unresolved(path, text, error.errno or errno.EIO) from error
 
 
 def open_regular(place: Place) -> int:

@@ -7,10 +7,10 @@ library of the other one, and PID 1 then takes the kernel along. Nothing is run 
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from ..engine import Step, operation, setting, settings
-from ..errors import DoesNotBoot
+from ..errors import DoesNotBoot, UserError
 from ..types import LoaderReport, RootTree
 
 FORCE = "`build -force` makes the image nevertheless"
@@ -21,6 +21,11 @@ class LoaderSettings:
     init: str = setting(
         "PID 1, as `init=` on the kernel's command line; empty: what the initrd finds",
         default="",
+    )
+    layers: List[str] = setting(
+        "Directories of the root tree which the initrd puts one over another to make "
+        "the root of them, the uppermost first",
+        default_factory=list,
     )
     everything: bool = setting(
         "Look at each program, script and library, not only at what PID 1 starts",
@@ -36,10 +41,11 @@ async def check_loader(step: Step[LoaderSettings], root: RootTree) -> LoaderRepo
     something in it would not start
     """
     # Not needed by a build that has nothing to do
-    from ..loader import check, sentences
+    from ..loader import sentences
 
     want = step.settings
-    report = await step.thread(check, root, want.init, want.everything)
+    given = (root, want.init, want.everything, want.layers)
+    report = await step.thread(answered, *given)
     for line in sentences(report):
         step.say(line)
     error = refusal(report, FORCE, step.log)
@@ -47,6 +53,21 @@ async def check_loader(step: Step[LoaderSettings], root: RootTree) -> LoaderRepo
         raise error
     step.out.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
     return LoaderReport(str(step.out))
+
+
+def answered(
+    directory: str, init: str, everything: bool, layers: List[str]
+) -> Dict[str, Any]:
+    """The report about a tree; `UserError` if there is none"""
+    from ..loader import Unresolved, check
+
+    try:
+        return check(directory, init, everything, layers)
+    except Unresolved as error:
+        raise UserError(
+            f"check_loader: layer {error.path} {error.reason}",
+            remedy="layers are directories of the tree",
+        ) from error
 
 
 def refusal(

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from dffml_operations_decentralice.engine.testing import run_operation
-from dffml_operations_decentralice.errors import DoesNotBoot
+from dffml_operations_decentralice.errors import DoesNotBoot, UserError
 from dffml_operations_decentralice.operations.loader import check_loader, refusal
 from dffml_operations_decentralice.schemas import schema
 
@@ -72,6 +72,15 @@ def test_the_report_is_that_of_what_starts(tree, store, tmp_path):
     assert first == second
     moved = tree.rename(tmp_path / "moved")
     assert run(moved, store, init="/sbin/init")[0] == first
+
+
+def test_layers(tree, store):
+    write(tree / "upper/sbin/init", program("libu.so"))
+    settings = {"layers": ["/upper", "/"], "init": "/sbin/init"}
+    with pytest.raises(DoesNotBoot, match="libu.so"):
+        run(tree, store, **settings)
+    with pytest.raises(UserError, match="/none does not exist"):
+        run(tree, store, **{**settings, "layers": ["/none"]})
 
 
 def test_refusal():
