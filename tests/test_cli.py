@@ -41,7 +41,9 @@ def complains(done, status, *said):
         assert one in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("name", ["build", "verify", "boot", "doctor", "upstreams"])
+@pytest.mark.parametrize(
+    "name", ["build", "verify", "boot", "check-loader", "doctor", "upstreams"]
+)
 def test_help(run, name):
     done = run(name, "-h")
     assert done.returncode == 0 and done.stdout.startswith("usage:")
@@ -51,7 +53,8 @@ def test_help(run, name):
 def test_help_of_all(run):
     done = run("-h")
     assert done.returncode == 0
-    every = ("build", "verify", "boot", "doctor", "upstreams", "did", "credential")
+    every = ("build", "verify", "boot", "check-loader", "doctor", "upstreams")
+    every += ("did", "credential")
     for name in every:
         assert name in done.stdout
 
