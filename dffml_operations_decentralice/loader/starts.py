@@ -12,7 +12,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from .dynamic import DEFAULT_PATH, Environment, Loader
 from .tree import Tree, Unresolved
-from .units import BUS_SERVICES, Unit, Units, parse
+from .units import BUS_SERVICES, TRUE, Unit, Units, parse
 
 # What systemd in the initrd executes first: itself, as it is in the new root
 INITS = (
@@ -23,7 +23,13 @@ INITS = (
     "/bin/init",
     "/bin/sh",
 )
-HELPERS = ("/usr/lib/systemd/systemd-executor", "/usr/lib/systemd/systemd-shutdown")
+HELPERS = {
+    "PID 1": (
+        "/usr/lib/systemd/systemd-executor",
+        "/usr/lib/systemd/systemd-shutdown",
+    ),
+    "kernel": ("/sbin/modprobe",),
+}
 GENERATORS = (
     "system-generators",
     "system-environment-generators",
@@ -80,8 +86,9 @@ def starts(loader: Loader, init: str = "") -> Iterator[Start]:
     """
     tree = loader.tree
     yield pid_1(tree, init)
-    for path in HELPERS:
-        yield Start(path, ("PID 1",), may_miss=True)
+    for who, paths in HELPERS.items():
+        for path in paths:
+            yield Start(path, (who,), may_miss=True)
     for kind in GENERATORS:
         for path in in_folders(tree, [f"{one}/{kind}" for one in LIBRARY_FOLDERS]):
             yield Start(path, (kind,))
@@ -119,42 +126,45 @@ def is_program(tree: Tree, path: str) -> bool:
 def of_units(loader: Loader) -> Iterator[Start]:
     """The commands of each unit that a boot may start"""
     tree = loader.tree
-    units = Units(tree, BY_OTHERS)
     general = manager_environment(tree)
-    for unit, why in units.started():
-        if not conditions_hold(tree, unit):
-            continue
-        by = (*why, unit.name)
-        environment = environment_of(tree, unit, general)
-        root = unit.expanded(unit.last("RootDirectory")) or ""
-        kind = unit.name.rpartition(".")[2]
-        for path in OF_TYPES.get(kind, ()):
-            yield Start(path, by)
-        for key in COMMANDS:
-            for line in unit.all(key):
-                start = command(loader, unit, line, root, environment)
-                if start is None:
-                    continue
-                yield start._replace(by=(*by, f"{key}="))
-                if os.path.basename(start.path) == AGETTY:
-                    yield Start(LOGIN, (*by, AGETTY), environment, start.root)
+    for unit, why in Units(tree, BY_OTHERS).started():
+        # What is in an image, or behind a condition that is not met, is not looked at
+        if conditions_hold(tree, unit) and not unit.last("RootImage"):
+            environment = environment_of(tree, unit, general)
+            for start in of_unit(loader, unit, environment):
+                yield start._replace(by=(*why, unit.name, *start.by))
+
+
+def of_unit(loader: Loader, unit: Unit, environment: Environment) -> Iterator[Start]:
+    """The commands of one unit"""
+    for path in OF_TYPES.get(unit.name.rpartition(".")[2], ()):
+        yield Start(path, ())
+    root = unit.expanded(unit.last("RootDirectory")) or ""
+    only_start = unit.last("RootDirectoryStartOnly").lower() in TRUE
+    for key in COMMANDS:
+        own = root if key == "ExecStart" or not only_start else ""
+        for line in unit.all(key):
+            start = command(loader, unit, line, own, environment)
+            if start is None:
+                continue
+            yield start._replace(by=(f"{key}=",))
+            if os.path.basename(start.path) == AGETTY:
+                yield Start(LOGIN, (f"{key}=", AGETTY), environment, start.root)
 
 
 def command(
     loader: Loader, unit: Unit, line: str, root: str, environment: Environment
 ) -> Optional[Start]:
     """The program of an Exec line, None if only the running machine knows it"""
-    prefixes = re.match(r"[-@:+!|]*", line)
-    marks = prefixes[0] if prefixes else ""
-    words = words_of(line[len(marks) :])
+    stripped = line.lstrip("-@:+!|")
+    marks = line[: len(line) - len(stripped)]
+    words = words_of(stripped)
     path = unit.expanded(words[0]) if words else None
     if not path or path.startswith("$"):
         return None
     root = "" if "+" in marks else root
     if "/" not in path:
-        view = loader if not root else None
-        found = view.which(path) if view else None
-        path = found or f"/usr/bin/{path}"
+        path = (not root and loader.which(path)) or f"/usr/bin/{path}"
     return Start(path, (), environment, root, may_miss="-" in marks)
 
 
