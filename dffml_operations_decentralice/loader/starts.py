@@ -54,11 +54,20 @@ COMMANDS = (
 CONDITIONS = ("ConditionPathExists", "ConditionFileIsExecutable", "AssertPathExists")
 PACKAGED = ("/usr/", "/etc/", "/bin/", "/sbin/", "/lib/", "/opt/")
 OF_TYPES = {"mount": ("/bin/mount", "/bin/umount"), "swap": ("/sbin/swapon",)}
-# What generators, logind and agetty start
+# What generators start, and who logs in, and the end of it all
 BY_OTHERS = {
     "getty.target": ("serial-getty@ttyS0.service",),
-    "local-fs.target": ("systemd-fsck-root.service", "systemd-growfs-root.service"),
-    "systemd-logind.service": ("user@0.service", "user-runtime-dir@0.service"),
+    "local-fs.target": (
+        "systemd-fsck-root.service",
+        "systemd-growfs-root.service",
+        "systemd-remount-fs.service",
+    ),
+    "systemd-logind.service": (
+        "user@0.service",
+        "user-runtime-dir@0.service",
+        "poweroff.target",
+        "reboot.target",
+    ),
 }
 AGETTY, LOGIN = "agetty", "/bin/login"
 PAM = ("/etc/pam.d", "/usr/lib/pam.d")
