@@ -21,6 +21,8 @@ LOADER = "/lib64/ld-linux-x86-64.so.2"
 NOTHING: Mapping[str, str] = types.MappingProxyType({})
 # A shell's words, which list the libraries of its arguments; see `listed`
 LIST = 'for one in "$@"; do echo "== $one"; {} --list "$one"; done'
+# $ORIGIN of a program is what /proc says
+WITH_PROC = 'mount --rbind /proc "$1/proc" && shift && exec "$@"'
 # chroot(2) and another user, without bubblewrap, under which no program gets rights
 AS_USER = """
 import os, sys
@@ -110,7 +112,8 @@ def run_as_user(
     if os.geteuid():
         pytest.skip("only root becomes another user")
     words = [f"{name}={value}" for name, value in env.items()]
-    return ran([sys.executable, "-c", AS_USER, str(tree), path, *words])
+    argv = [sys.executable, "-c", AS_USER, str(tree), path, *words]
+    return ran(["unshare", "--mount", "sh", "-c", WITH_PROC, "sh", str(tree), *argv])
 
 
 def ran(argv: Sequence[str]) -> Tuple[bool, str]:

@@ -663,6 +663,18 @@ CASES = {
         mode=0o4755,
         as_user=True,
     ),
+    "setuid keeps $ORIGIN to a trusted directory": Case(
+        None,
+        "",
+        {
+            PROGRAM: Link(f"{LIB}/sub/program"),
+            f"{LIB}/sub/program": program("liba.so", runpath="$ORIGIN/../sub2/.."),
+            A: library(),
+            f"{LIB}/sub2/x": b"",
+        },
+        mode=0o4755,
+        as_user=True,
+    ),
     "setuid keeps RUNPATH": Case(
         None,
         "",
@@ -753,7 +765,8 @@ def make(tree: Path, case: Case) -> None:
             f"{os.path.dirname(real.host_loader())}/{name}", tree / LIB[1:] / name
         )
     if case.mode != 0o755:
-        (tree / PROGRAM[1:]).chmod(case.mode)
+        place = Tree(str(tree)).resolve(PROGRAM)
+        os.chmod(place.host, case.mode)
     (tree / "proc").mkdir(exist_ok=True)
     tree.chmod(0o755)
     if case.ldconfig:
