@@ -8,7 +8,7 @@ and NSS. What only the running machine knows is left out, as what generators wri
 import os
 import re
 import shlex
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .dynamic import DEFAULT_PATH, Environment, Loader
 from .tree import Tree, Unresolved
@@ -118,7 +118,7 @@ def pid_1(tree: Tree, init: str) -> Start:
     return Start((there or ["/sbin/init"])[0], ("the initrd's switch-root",))
 
 
-def in_folders(tree: Tree, folders: List[str]) -> List[str]:
+def in_folders(tree: Tree, folders: Sequence[str]) -> List[str]:
     """The programs of several folders; a name in a foremost one hides those behind"""
     found: Dict[str, str] = {}
     for folder in folders:
@@ -235,20 +235,26 @@ def assignments(text: str) -> Dict[str, str]:
 
 def of_udev(tree: Tree) -> Iterator[Start]:
     """udev's own helpers, and programs of rules, which it does without if they miss"""
-    for folder in UDEV:
-        for path in in_folders(tree, [folder]):
-            yield Start(path, ("udev",))
+    for path in in_folders(tree, UDEV):
+        yield Start(path, ("udev",))
+    rules: Dict[str, str] = {}
     for folder in RULES:
         for name in tree.names(folder):
-            if not name.endswith(".rules"):
-                continue
-            text = tree.text(f"{folder}/{name}").replace("\\\n", "")
-            for line in text.splitlines():
-                for value in RULE.findall("" if line.lstrip()[:1] == "#" else line):
-                    path = (words_of(value) or [""])[0]
-                    if path and "$" not in path and "%" not in path:
-                        full = path if "/" in path else f"{UDEV[0]}/{path}"
-                        yield Start(full, ("udev", name), may_miss=True)
+            rules.setdefault(name, f"{folder}/{name}")
+    for name, path in rules.items():
+        if name.endswith(".rules"):
+            for program in programs_of_rules(tree.text(path)):
+                full = program if "/" in program else f"{UDEV[0]}/{program}"
+                yield Start(full, ("udev", name), may_miss=True)
+
+
+def programs_of_rules(text: str) -> Iterator[str]:
+    """https://www.freedesktop.org/software/systemd/man/udev.html"""
+    for line in text.replace("\\\n", "").splitlines():
+        for value in RULE.findall("" if line.lstrip()[:1] == "#" else line):
+            program = (words_of(value) or [""])[0]
+            if program and "$" not in program and "%" not in program:
+                yield program
 
 
 def of_bus(tree: Tree) -> Iterator[Start]:
