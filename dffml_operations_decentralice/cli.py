@@ -23,12 +23,14 @@ from typing import Any, Dict, List
 from dffml import config, field
 from dffml.util.cli.cmd import CMD, CMDOutputOverride
 
-from .errors import DecentrAliceError, SignatureError, UserError
+from .errors import CommandFailed, DecentrAliceError, SignatureError, UserError
 
 RESULT = "result/disk.qcow2"
 LINK = "result"
+SHOWN = 5  # names in a line
 PROGRESS = "Progress: `auto`, `rich`, `lines` or `json`"
-OVERLAYS = "Overlays: names of those that come along, or YAML files"
+OVERLAYS = "Overlays: names of those that are installed, or YAML files"
+SET = "Settings, each OPERATION.SETTING=VALUE; command `settings` lists them"
 
 
 class Command(CMD):
@@ -99,6 +101,12 @@ class Command(CMD):
                 f"unknown option {unknown}", remedy="`-h` lists those there are"
             )
 
+    def given(self) -> Any:
+        """The settings of ``-set``, by operation"""
+        from .composition import assigned
+
+        return assigned(self.set)
+
     async def answer(self, monitor) -> Any:
         """What the command prints as JSON"""
         raise NotImplementedError
@@ -125,6 +133,7 @@ def exit_code(error: DecentrAliceError) -> int:
 @config
 class BuildConfig:
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
     update: bool = field(
         "Ask the repositories anew, and write another lock", default=False
     )
@@ -144,15 +153,23 @@ class Build(Command):
     CONFIG = BuildConfig
 
     async def answer(self, monitor) -> Dict[str, Any]:
-        from . import build
+        from . import api
 
         if self.check:
             return await self.checked()
-        return await build.build(self.overlays, update=self.update, force=self.force)
+        built = await api.build(self.overlays, self.given(), update=self.update)
+        paths = {"result": str(built.folder), "lock": str(built.lock)}
+        return {**paths, "verdict": built.verdict, "results": built.results}
+
+    def given(self) -> Any:
+        """Those of ``-set``, and what ``-force`` is short for"""
+        from .composition import assigned
+
+        return assigned([*self.set, *["check_loader.force=true"] * self.force])
 
     async def checked(self) -> Dict[str, Any]:
         """The report; if a step gave other bytes, it is printed before the error"""
-        from . import build
+        from . import api
         from .engine import progress
 
         if self.update:
@@ -160,7 +177,7 @@ class Build(Command):
                 "-check compares with what is there, -update asks anew",
                 remedy="give one of the two",
             )
-        found = await build.reproduce(self.overlays)
+        found = await api.reproduce(self.overlays, self.given())
         counts = {one: len(found.of(one)) for one in ("same", "differs", "left-out")}
         said = ", ".join(f"{count} {name}" for name, count in counts.items())
         progress.emit("say", operation="check", text=said)
@@ -176,6 +193,7 @@ class Build(Command):
 class DiskConfig:
     disk: str = field("The disk, by default that of the last build", default=RESULT)
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
     progress: str = field(PROGRESS, default="auto")
 
 
@@ -185,15 +203,17 @@ class Verify(Command):
     CONFIG = DiskConfig
 
     async def answer(self, monitor) -> Dict[str, Any]:
-        from . import build
+        from . import api
 
-        return await build.verify(Path(self.disk), self.overlays)
+        disk = Path(self.disk)
+        return (await api.boot_verify(disk, self.overlays, self.given())).report
 
 
 @config
 class BootConfig:
     disk: str = field("The disk, by default that of the last build", default=RESULT)
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
     persist: bool = field("Write to the disk, which must be a file", default=False)
 
 
@@ -203,9 +223,10 @@ class Boot(Command):
     CONFIG = BootConfig
 
     async def answer(self, monitor) -> Any:
-        from . import build
+        from . import api
 
-        status = await build.boot(Path(self.disk), self.overlays, self.persist)
+        disk = Path(self.disk)
+        status = await api.boot(disk, self.overlays, self.given(), persist=self.persist)
         if status:
             sys.exit(status)
         return CMDOutputOverride
@@ -273,9 +294,9 @@ class Upstreams(Command):
     uses_store = False
 
     async def answer(self, monitor) -> Any:
-        from . import build
+        from . import api
 
-        for line in await build.upstreams():
+        for line in await api.upstreams():
             print(line, file=sys.stderr)
         return CMDOutputOverride
 
@@ -318,6 +339,7 @@ class Explain(Command):
 @config
 class StatusConfig:
     overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
     json: bool = field("As JSON, for programs", default=False)
 
 
@@ -327,17 +349,133 @@ class Status(Command):
     CONFIG = StatusConfig
 
     async def answer(self, monitor) -> Any:
-        from . import build
+        from . import api
         from .engine import listing
         from .engine.plan import plan, summary
         from .engine.store import Store, default_root
 
         store = Store(default_root(), read_only=True)
-        planned = plan(build.load(self.overlays), store)
+        planned = plan(api.load(self.overlays, self.given()), store)
         if self.json:
             return [one._asdict() for one in planned]
         print("\n".join(listing.steps(planned)))
         print(summary(planned), file=sys.stderr)
+        return CMDOutputOverride
+
+
+class OverlayList(Command):
+    """The overlays that are installed, and where"""
+
+    uses_store = False
+
+    async def answer(self, monitor) -> Dict[str, str]:
+        from . import composition
+
+        return composition.known()
+
+
+@config
+class OverlayDiffConfig:
+    overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
+    json: bool = field("As JSON, for programs", default=False)
+
+
+class OverlayDiff(Command):
+    """What overlays change: operations, settings, inputs, results"""
+
+    CONFIG = OverlayDiffConfig
+    uses_store = False
+
+    async def answer(self, monitor) -> Any:
+        from .composition import compose
+        from .composition.changes import changes
+
+        composition = compose(self.overlays, self.given())
+        composition.validate()
+        found = changes(composition)
+        if self.json:
+            return [one._asdict() for one in found]
+        print("\n".join(one.line() for one in found) or "nothing")
+        return CMDOutputOverride
+
+
+class OverlayCommands(CMD):
+    """Parts of flows that are laid over the build"""
+
+    list = OverlayList
+    diff = OverlayDiff
+
+
+@config
+class DiagramConfig:
+    overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    set: List[str] = field(SET, default_factory=lambda: [])
+    format: str = field("mermaid, svg or png", default="mermaid")
+    output: str = field("File to write, by default standard output", default="")
+
+
+class Diagram(Command):
+    """Draw the flow with its overlays: what they add is green, replace yellow"""
+
+    CONFIG = DiagramConfig
+    uses_store = False
+
+    async def answer(self, monitor) -> Any:
+        from .composition import compose, diagram
+
+        if self.format not in diagram.FORMATS:
+            raise UserError(
+                f"-format cannot be {self.format!r}",
+                remedy=f"one of {', '.join(diagram.FORMATS)}",
+            )
+        composition = compose(self.overlays, self.given())
+        drawn = (
+            diagram.mermaid(composition).encode()
+            if self.format == "mermaid"
+            else diagram.picture(composition, self.format)
+        )
+        write(self.output, drawn)
+        return CMDOutputOverride
+
+
+def write(output: str, content: bytes) -> None:
+    """To a file that is there as a whole or not at all, or to standard output"""
+    if not output:
+        sys.stdout.buffer.write(content)
+        return
+    new = Path(f"{output}.new")
+    try:
+        new.write_bytes(content)
+        new.replace(output)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise UserError(
+            f"{output} cannot be written: {error}", remedy="give another -output"
+        ) from error
+
+
+@config
+class SettingsConfig:
+    overlays: List[str] = field(OVERLAYS, default_factory=lambda: [])
+    schema: bool = field("The JSON schema of overlays, for editors", default=False)
+
+
+class Settings(Command):
+    """All settings of the flow and of overlays, with types and defaults"""
+
+    CONFIG = SettingsConfig
+    uses_store = False
+
+    async def answer(self, monitor) -> Any:
+        from . import flows
+        from .composition import reference
+
+        known = reference.tables(self.overlays or sorted(flows.overlays()))
+        if self.schema:
+            return reference.schema(known)
+        print(reference.page(known), end="")
         return CMDOutputOverride
 
 
@@ -408,6 +546,41 @@ class StoreCommands(CMD):
 
     verify = StoreVerify
     prune = StorePrune
+
+
+@config
+class VulnerabilitiesConfig:
+    database: str = field(
+        "Vulnerability database: a folder with what https://vuln.go.dev/vulndb.zip has "
+        "in it, or the URL of a server",
+        default="",
+    )
+    program: str = field(
+        "A Go program, by default the SSI service that was built", default=""
+    )
+    progress: str = field(PROGRESS, default="auto")
+
+
+class Vulnerabilities(Command):
+    """What a database knows about the modules in the SSI service's program"""
+
+    CONFIG = VulnerabilitiesConfig
+
+    async def answer(self, monitor) -> Dict[str, Any]:
+        """The report; if something is found, it is printed before the error"""
+        from . import supply_chain
+
+        found = await supply_chain.vulnerabilities(self.database, self.program)
+        if found["findings"]:
+            print(json.dumps(found))
+            ids = sorted({one["id"] for one in found["findings"]})
+            more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+            raise CommandFailed(
+                f"known vulnerabilities: {', '.join(ids[:SHOWN])}{more}",
+                remedy="`fixed` in the report is the version to update a module to, "
+                "https://pkg.go.dev/vuln tells what each is about",
+            )
+        return found
 
 
 SERVICE = (
@@ -588,9 +761,13 @@ class DecentrAlice(CMD):
     explain = Explain
     verify = Verify
     boot = Boot
+    overlay = OverlayCommands
+    settings = Settings
+    diagram = Diagram
     store = StoreCommands
     did = DidCommands
     credential = CredentialCommands
+    vulnerabilities = Vulnerabilities
     doctor = Doctor
     upstreams = Upstreams
 

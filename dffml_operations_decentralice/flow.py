@@ -5,13 +5,15 @@ What flows is wired by type: an operation gets what another one makes. What is s
 are the settings in which this operating system differs from the operations' defaults;
 an overlay adds to the lists, and sets what is not set.
 
-``dataflows/os_decentralice.yaml`` is this page as data: `make flow` writes it.
+``dataflows/os_decentralice.yaml`` is this page as data: `make flow` writes it, and
+``images.yaml``, which builds several images.
 """
 
 from dffml import DataFlow, GetSingle, Input
 
 from .operations.boot import boot_verify
 from .operations.disk import format_root, install_bootloader, partition, write_disk
+from .operations.images import build_image
 from .operations.kernel import (
     depmod,
     dracut_initrd,
@@ -24,6 +26,7 @@ from .operations.kernel import (
 from .operations.loader import check_loader
 from .operations.publish import collect_result, publish_result
 from .operations.root import compose_root, os_release
+from .operations.splash import draw_splash
 from .operations.ssi import build_ssi_service, install_ssi_service, package_ssi_service
 from .operations.ssi_verify import verify_ssi
 from .operations.uki import build_uki
@@ -56,6 +59,7 @@ OPERATIONS = [
     dracut_initrd,
     # The image
     os_release,
+    draw_splash,
     build_uki,
     compose_root,
     check_loader,
@@ -120,6 +124,18 @@ FLOW = DataFlow(
     seed=[
         Input(
             value=["PublishedResult"],
+            definition=GetSingle.op.inputs["spec"],
+        )
+    ],
+)
+
+# What comes in are the overlays of an image, what goes out is its verdict
+IMAGES = DataFlow(
+    operations={"build_image": build_image, "get_single": GetSingle},
+    configs={"build_image": {}},
+    seed=[
+        Input(
+            value=["ImageVerdict"],
             definition=GetSingle.op.inputs["spec"],
         )
     ],

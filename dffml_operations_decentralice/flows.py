@@ -22,11 +22,12 @@ def path(name: str) -> pathlib.Path:
 
 def paths() -> Dict[str, pathlib.Path]:
     """Each file by the name that :py:func:`path` takes."""
-    root = folder()
-    return {
-        **{file.name: file for file in root.glob("*.yaml")},
-        **{file.stem: file for file in root.glob("overlays/*.yaml")},
-    }
+    return {**{file.name: file for file in folder().glob("*.yaml")}, **overlays()}
+
+
+def overlays() -> Dict[str, pathlib.Path]:
+    """Each overlay by its name."""
+    return {file.stem: file for file in folder().glob("overlays/*.yaml")}
 
 
 def folder() -> pathlib.Path:

@@ -26,6 +26,8 @@ Initrd = NewType("Initrd", str)
 SsiServiceProgram = NewType("SsiServiceProgram", str)
 SsiServicePackage = NewType("SsiServicePackage", str)
 SsiServiceTree = NewType("SsiServiceTree", str)
+VulnerabilityChecker = NewType("VulnerabilityChecker", str)
+VulnerabilityReport = NewType("VulnerabilityReport", str)
 
 # What clients of the service exchange: no artefacts
 SsiServiceAddress = NewType("SsiServiceAddress", str)
@@ -37,6 +39,7 @@ VerifiedClaims = NewType("VerifiedClaims", dict)
 
 # The image
 OsRelease = NewType("OsRelease", str)
+Splash = NewType("Splash", str)
 UnifiedKernelImage = NewType("UnifiedKernelImage", str)
 RootTree = NewType("RootTree", str)
 LoaderReport = NewType("LoaderReport", str)
@@ -48,3 +51,9 @@ BootReport = NewType("BootReport", str)
 SsiReport = NewType("SsiReport", str)
 Result = NewType("Result", str)
 PublishedResult = NewType("PublishedResult", str)
+OciImage = NewType("OciImage", str)
+PublishedOci = NewType("PublishedOci", str)
+
+# Of several images: no artefacts
+Overlays = NewType("Overlays", str)
+ImageVerdict = NewType("ImageVerdict", dict)

@@ -49,7 +49,7 @@ from .code import OURS, code_digest, files_digest
 from .commands import find_tool
 from .digest import digest_of, size_of
 from .progress import emit
-from .settings import validated
+from .settings import is_settings, validated
 from .step import FILES, Step
 from .store import Store, default_root, key_of, no_space, says_no_space, told_if_full
 
@@ -323,7 +323,7 @@ def registered_name(function: Callable) -> str:
     """Entry point name of ours, else what dffml can load without one"""
     if function.__module__.partition(".")[0] == OURS:
         return f"decentralice_{function.__name__}"
-    return f"{function.__module__}:{function.__name__}"
+    return f"{function.__module__}:{function.__qualname__}"
 
 
 def kebab(name: str) -> str:
@@ -349,6 +349,15 @@ def _printed(argv: List[str]) -> str:
 
 
 def _setting_part(field: dataclasses.Field, value: Any) -> Any:
+    if isinstance(value, list) and not field.metadata.get("secret"):
+        return [_setting_part(field, one) for one in value]
+    if isinstance(value, dict) and not field.metadata.get("secret"):
+        return {key: _setting_part(field, one) for key, one in value.items()}
+    if is_settings(type(value)):
+        inside = dataclasses.fields(value)
+        return {
+            one.name: _setting_part(one, getattr(value, one.name)) for one in inside
+        }
     if field.metadata.get("file") and value:
         path = Path(value)
         return files_digest(path) if path.exists() else None

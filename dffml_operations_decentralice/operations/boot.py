@@ -5,6 +5,7 @@ The machine starts as hardware does: UEFI firmware, the disk's own ESP, boot loa
 UKI. The disk is never written to, the image knows nothing of being watched.
 """
 
+import dataclasses
 import json
 import shutil
 import time
@@ -19,10 +20,10 @@ from ..schemas import schema
 from ..types import BootReport, DiskImage
 from ..vm.accelerator import Accelerator, find_accelerator, memo_name, remember
 from ..vm.cast import Cast
-from ..vm.outcome import SLOWER, Outcome, Plan
+from ..vm.outcome import SCREENSHOT, SLOWER, Outcome, Plan
 from ..vm.qemu import QEMU, Firmware, Machine, find_firmware, overlay_argv
 from ..vm.session import run_machine
-from ..vm.verdict import VM_FAILED, make_report, progress
+from ..vm.verdict import BOOTS, DOES_NOT_BOOT, VM_FAILED, make_report, progress
 
 WAIT = 50  # seconds for the system to end its boot, with KVM
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -53,7 +54,8 @@ class BootSettings:
 async def boot_verify(step: Step[BootSettings], disk: DiskImage) -> BootReport:
     """
     A directory: ``report.json`` (boot-report.schema.json), ``console.log``,
-    ``console.cast``. A machine that could not run gives a report as well.
+    ``console.cast``, ``screenshot.png`` if one could be taken. A machine that could
+    not run gives a report as well.
     """
     checked(step.settings)
     firmware = find_firmware(step.settings.firmware_code, step.settings.firmware_vars)
@@ -71,10 +73,19 @@ async def boot_verify(step: Step[BootSettings], disk: DiskImage) -> BootReport:
     jsonschema.validate(report, schema("boot-report"))
     text = json.dumps(report, indent=2, sort_keys=True) + "\n"
     (step.out / "report.json").write_text(text)
-    if report["verdict"] == VM_FAILED:
+    if not is_certain(report):
         step.unpinned()
     step.say(" ".join(f"{report['verdict']} {report['reason']}".split()))
     return BootReport(str(step.out))
+
+
+def is_certain(report: Dict[str, Any]) -> bool:
+    """
+    Whether another boot would end alike: a limit that was reached, or a unit that ran
+    into one of its own, may be the fault of a busy host, which a panic is not
+    """
+    panicked = report["verdict"] == DOES_NOT_BOOT and report["matched_line"]
+    return report["verdict"] == BOOTS or bool(panicked)
 
 
 def checked(config: Any, name_of: str = "boot_verify") -> None:
@@ -123,6 +134,7 @@ async def boot(step: Step, disk: str, firmware: Firmware, accelerator: str) -> O
     await step.thread(shutil.copyfile, firmware.variables, work / "variables")
     scale = SLOWER[accelerator]
     machine = watched_machine(step.settings, firmware, accelerator)
+    machine = dataclasses.replace(machine, screen=True)
     step.out.mkdir(exist_ok=True)
     log, cast = step.out / "console.log", step.out / "console.cast"
     with open(log, "wb") as raw, open(cast, "w", encoding="utf-8") as file:
@@ -140,6 +152,9 @@ async def boot(step: Step, disk: str, firmware: Firmware, accelerator: str) -> O
             on_output=record,
         )
         outcome = await run_machine(machine, work, plan, step.settings.qemu)
+    (step.out / SCREENSHOT).unlink(missing_ok=True)  # an attempt before
+    if outcome.screenshot.taken:
+        shutil.move(str(work / SCREENSHOT), str(step.out))
     note(step, outcome)
     # Somebody who interrupts the build also ends QEMU: that is no verdict
     signals.check()

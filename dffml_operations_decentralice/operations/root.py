@@ -16,6 +16,7 @@ from ..engine import Step, operation, setting, settings
 from ..errors import UserError
 from ..types import (
     KernelModules,
+    KernelRepository,
     OsRelease,
     RootTree,
     SsiServiceTree,
@@ -24,6 +25,7 @@ from ..types import (
 )
 from . import repository as repositories
 from .kernel import kernel_release
+from .motd import write_motd
 from .tree import clamp_times, replace_text
 
 USR = "usr"
@@ -62,7 +64,9 @@ class OsReleaseSettings:
 
 @operation
 async def os_release(
-    step: Step[OsReleaseSettings], repository: UserspaceRepository
+    step: Step[OsReleaseSettings],
+    repository: UserspaceRepository,
+    kernel: KernelRepository,
 ) -> OsRelease:
     """https://www.freedesktop.org/software/systemd/man/os-release.html"""
     fields = release_fields(
@@ -70,12 +74,15 @@ async def os_release(
         step.settings.id,
         step.settings.image_version,
         repositories.read(repository),
+        repositories.read(kernel),
     )
     step.out.write_text("".join(f"{k}={quoted(v)}\n" for k, v in fields.items()))
     return OsRelease(str(step.out))
 
 
-def release_fields(name: str, ident: str, version: str, source: dict) -> Dict[str, str]:
+def release_fields(
+    name: str, ident: str, version: str, source: dict, kernel: dict
+) -> Dict[str, str]:
     """os-release's fields; an image of a mirror says so"""
     if not name or not name.isprintable():
         raise UserError(
@@ -102,6 +109,9 @@ def release_fields(name: str, ident: str, version: str, source: dict) -> Dict[st
         "IMAGE_ID": ident,
         "IMAGE_VERSION": version,
         "HOME_URL": "https://github.com/dffml/dffml",
+        # The two worlds that it is made of
+        "DECENTRALICE_USERSPACE": source["distribution"],
+        "DECENTRALICE_KERNEL": kernel["distribution"],
     }
     if variant:
         fields["VARIANT"] = source["distribution"]
@@ -159,6 +169,7 @@ async def compose_root(
     await step.thread(merge, Path(service, "root"), root)
     await step.thread(add_kernel, Path(modules), root)
     await step.thread(add_files, step.files / "root", root)
+    write_motd(root, Path(release), kernel_release(modules), APK_DATABASE)
     if step.settings.files:
         await step.thread(add_files, Path(step.settings.files), root)
     replace_text(root / "usr/lib/os-release", Path(release).read_text())

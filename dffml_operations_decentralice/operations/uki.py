@@ -4,23 +4,38 @@ The Unified Kernel Image: kernel, initrd and command line as one EFI program
 https://uapi-group.org/specifications/specs/unified_kernel_image/
 """
 
+import struct
 from pathlib import Path
 from typing import List
 
 from ..engine import Step, operation, setting, settings
 from ..errors import UserError
-from ..types import Initrd, KernelModules, OsRelease, ToolsTree, UnifiedKernelImage
+from ..types import (
+    Initrd,
+    KernelModules,
+    OsRelease,
+    Splash,
+    ToolsTree,
+    UnifiedKernelImage,
+)
 from .kernel import kernel_release
 
 EFI = "/usr/lib/systemd/boot/efi"
 STUB = f"{EFI}/linuxx64.efi.stub"
 MAX_CMDLINE = 2048  # characters: x86's COMMAND_LINE_SIZE
+# Magic, bits of a pixel, compression
+# https://learn.microsoft.com/windows/win32/gdi/bitmap-storage
+BMP = struct.Struct("<2s26xHI")
 
 
 @settings
 class UkiSettings:
     cmdline: List[str] = setting("Kernel command line", default_factory=list)
-    splash: str = setting("Splash image, a 24-bit BMP file", default="", file=True)
+    splash: str = setting(
+        "Splash image, a 24-bit BMP file; empty: that which draw_splash makes",
+        default="",
+        file=True,
+    )
 
 
 @operation(result="decentralice.efi", space=35)
@@ -29,10 +44,11 @@ async def build_uki(
     modules: KernelModules,
     initrd: Initrd,
     os_release: OsRelease,
+    splash: Splash,
     tools: ToolsTree,
 ) -> UnifiedKernelImage:
     """
-    One EFI program of kernel, initrd, command line and os-release, made by ukify
+    One EFI program of kernel, initrd, command line, os-release and splash, by ukify
 
     https://www.freedesktop.org/software/systemd/man/ukify.html
     """
@@ -43,12 +59,11 @@ async def build_uki(
         f"{modules}/modules/{release}/vmlinuz": "/run/vmlinuz",
         initrd: "/run/initrd",
         os_release: "/run/os-release",
+        picture(step.settings.splash, splash): "/run/splash.bmp",
     }
-    if step.settings.splash:
-        files[step.settings.splash] = "/run/splash.bmp"
     await step.run_in(
         tools,
-        *ukify_argv(release, step.settings.cmdline, bool(step.settings.splash)),
+        *ukify_argv(release, step.settings.cmdline),
         ro_bind=files,
         bind={target: "/run/out"},
     )
@@ -56,7 +71,27 @@ async def build_uki(
     return UnifiedKernelImage(str(step.out))
 
 
-def ukify_argv(release: str, cmdline: List[str], splash: bool = False) -> List[str]:
+def picture(given: str, drawn: str) -> str:
+    """The splash's file; `UserError` if the stub could not show it"""
+    if not given:
+        return drawn
+    try:
+        with open(given, "rb") as file:
+            head = file.read(BMP.size)
+    except OSError as error:
+        raise UserError(
+            f"no splash {given}: {error.strerror}", remedy="setting `splash`"
+        ) from error
+    found = BMP.unpack(head) if len(head) == BMP.size else (b"", 0, 0)
+    if found != (b"BM", 24, 0):
+        raise UserError(
+            f"{given} is no BMP of 24 bits, uncompressed",
+            remedy="`convert FILE -alpha off BMP3:OUT` of ImageMagick makes one",
+        )
+    return given
+
+
+def ukify_argv(release: str, cmdline: List[str]) -> List[str]:
     """ukify's arguments; `UserError` if the kernel could not take the command line"""
     line = " ".join(cmdline)
     if len(line) >= MAX_CMDLINE or "\n" in line:
@@ -72,7 +107,7 @@ def ukify_argv(release: str, cmdline: List[str], splash: bool = False) -> List[s
         f"--uname={release}",
         f"--cmdline={line}",
         f"--stub={STUB}",
-        *(["--splash=/run/splash.bmp"] if splash else []),
+        "--splash=/run/splash.bmp",
         "--output=/run/out/uki.efi",
     ]
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
-from dffml_operations_decentralice import build
+from dffml_operations_decentralice.composition import compose
 from dffml_operations_decentralice.engine import progress
 from dffml_operations_decentralice.engine.store import Store
 
@@ -95,7 +95,7 @@ async def measure(
     store: Store, overlays: Iterable[str], extra: Optional[Dict[str, Any]] = None
 ) -> List[Cost]:
     """Run all up to the disk; `extra` are settings over those of the flow"""
-    content = build.merged(list(overlays))
+    content = compose(list(overlays)).content
     costs, results = [], {}
     with progress.monitored(progress.Recorder()) as events:
         for name in ordered(content):

@@ -5,6 +5,9 @@ import pytest
 
 from dffml_operations_decentralice.engine import setting, settings
 from dffml_operations_decentralice.engine.settings import (
+    Problem,
+    SettingError,
+    check,
     describe,
     fits,
     validated,
@@ -130,7 +133,7 @@ def test_as_dffml_makes_it():
     [
         ({"cmdlin": []}, "of: unknown setting 'cmdlin'", "did you mean 'cmdline'?"),
         ({"zzz": 1}, "of: unknown setting 'zzz'", "'size'"),
-        ({1: 1}, "of: unknown setting 1", "'size'"),
+        ({1: 1}, "of: unknown setting '1'", "'size'"),
         (
             {"cmdline": "rw quiet"},
             "of: setting 'cmdline' must be a list of text, not 'rw quiet'",
@@ -170,3 +173,76 @@ def test_missing():
         validated(Needy, {})
     assert caught.value.cause == "Needy: setting 'url' is missing"
     assert caught.value.remedy == "url: An address"
+
+
+def no_x(value):
+    return "it has an x" if "x" in value else ""
+
+
+@settings
+class User:
+    name: str = setting("Name", pattern="[a-z]+")
+    uid: int = setting("Number", default=1000, minimum=1, maximum=65533)
+    shell: str = setting("Shell", default="sh", choices=("sh", "bash"))
+    groups: List[str] = setting("Groups", default_factory=list, pattern="[a-z]+")
+    password: str = setting("Password", default="", secret=True, check=no_x)
+
+
+@settings
+class Machine:
+    users: List[User] = setting("Users", default_factory=list)
+    owner: Optional[User] = setting("Owner", default=None)
+    sysctl: Dict[str, str] = setting("Values", default_factory=dict, pattern="[0-9]+")
+
+    def problems(self):
+        uids = [one.uid for one in self.users]
+        for number, uid in enumerate(uids):
+            if uid in uids[:number]:
+                yield Problem(("users", number, "uid"), f"is {uid} again", "change it")
+
+
+def test_settings_in_settings():
+    made = validated(Machine, {"users": [{"name": "a"}], "owner": {"name": "b"}}, "of")
+    assert made.users == [User(name="a")]
+    assert made.owner == User(name="b")
+    assert validated(Machine, {"owner": None}).owner is None
+    assert validated(Machine, {"sysctl": {"a.b": "1"}}).sysctl == {"a.b": "1"}
+
+
+@pytest.mark.parametrize(
+    "values, path, cause",
+    [
+        ({"users": ["a"]}, ("users",), "must be a list of a mapping"),
+        ({"users": [{}]}, ("users", 0), "'users[0].name' is missing"),
+        ({"users": [{"name": 1}]}, ("users", 0, "name"), "must be text, not 1"),
+        (
+            {"users": [{"name": "A"}]},
+            ("users", 0, "name"),
+            "cannot be 'A': it must match",
+        ),
+        ({"users": [{"nam": "a"}]}, ("users", 0), "unknown setting 'users[0].nam'"),
+        ({"owner": {"name": "a", "uid": 0}}, ("owner", "uid"), "it must be 1 or more"),
+        ({"owner": {"name": "a", "uid": 1 << 16}}, ("owner", "uid"), "65533 or less"),
+        ({"owner": {"name": "a", "shell": "zsh"}}, ("owner", "shell"), "'sh', 'bash'"),
+        ({"owner": {"name": "a", "groups": ["b", "C"]}}, ("owner", "groups", 1), "'C'"),
+        ({"owner": {"name": "a", "password": "x1"}}, ("owner", "password"), "has an x"),
+        ({"sysctl": {"a": "x"}}, ("sysctl", "a"), "'sysctl.a' cannot be 'x'"),
+        ({"sysctl": {"a": 1}}, ("sysctl",), "a mapping of text to text"),
+        (
+            {"users": [{"name": "a"}, {"name": "b"}]},
+            ("users", 1, "uid"),
+            "of: setting 'users[1].uid' is 1000 again",
+        ),
+    ],
+)
+def test_refused_within(values, path, cause):
+    with pytest.raises(SettingError) as caught:
+        validated(Machine, values, "of")
+    assert (caught.value.of, caught.value.path) == ("of", path)
+    assert cause in caught.value.cause
+    assert "x1" not in caught.value.cause
+
+
+def test_of_a_part_nothing_is_missing():
+    check(Machine, {"users": [{}]}, "of")
+    check(Machine, {"users": [{"name": "a"}, {"name": "b"}]}, "of")

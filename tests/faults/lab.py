@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set
 
-from dffml_operations_decentralice import build as builds
+from dffml_operations_decentralice.composition import compose
 from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.digest import DIGEST_LENGTH, digest_of
 from dffml_operations_decentralice.engine.store import key_of
@@ -28,7 +28,7 @@ from . import host, private
 
 BUILD = [sys.executable, "-m", "dffml", "service", "decentralice", "build"]
 OVERLAYS = ("mirror",)
-MACHINES = {"boot_verify"}  # `verify_ssi` is not enabled
+MACHINES = {"boot_verify", "verify_ssi"}
 ALWAYS = {"publish_result"}
 # What takes minutes (the machines) or brings other packages another day (the archive)
 # is ended as all others, and not run to its end afterwards
@@ -45,7 +45,7 @@ exec {bwrap} --json-status-fd 9 "$@" 9> {fifo}
 
 def operations() -> List[str]:
     """Every operation of the flow, by the names that events have"""
-    content = builds.merged(list(OVERLAYS))["operations"]
+    content = compose(list(OVERLAYS)).content["operations"]
     registered = [one["name"] for one in content.values()]
     ours = [name for name in registered if name.startswith("decentralice_")]
     return [action_of(name).name for name in ours]

@@ -32,6 +32,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@example.org"
 HASH = "$6$salt$" + "a" * 86
 SOURCE = {"variant": "", "distribution": "Wolfi"}
 MIRROR = {"variant": "mirror", "distribution": "Debian trixie in Wolfi's format"}
+FEDORA = {"variant": "", "distribution": "Fedora 44"}
 
 
 def want(**values):
@@ -95,15 +96,17 @@ def test_settings_that_are_refused(values):
 
 
 def test_release_fields():
-    fields = release_fields("OS DecentrAlice", "decentralice", "1", SOURCE)
+    fields = release_fields("OS DecentrAlice", "decentralice", "1", SOURCE, FEDORA)
     assert fields["PRETTY_NAME"] == "OS DecentrAlice 1"
     assert fields["IMAGE_ID"] == fields["ID"] == "decentralice"
     assert fields["IMAGE_VERSION"] == fields["VERSION_ID"] == "1"
+    assert fields["DECENTRALICE_USERSPACE"] == "Wolfi"
+    assert fields["DECENTRALICE_KERNEL"] == "Fedora 44"
     assert "VARIANT_ID" not in fields
 
 
 def test_release_fields_of_a_mirror():
-    fields = release_fields("OS DecentrAlice", "decentralice", "1", MIRROR)
+    fields = release_fields("OS DecentrAlice", "decentralice", "1", MIRROR, FEDORA)
     assert fields["VARIANT_ID"] == "mirror"
     assert fields["VARIANT"] == "Debian trixie in Wolfi's format"
     assert fields["PRETTY_NAME"] == "OS DecentrAlice 1 (mirror)"
@@ -125,7 +128,7 @@ def test_release_fields_of_a_mirror():
 )
 def test_release_fields_that_are_refused(name, ident, version):
     with pytest.raises(UserError):
-        release_fields(name, ident, version, SOURCE)
+        release_fields(name, ident, version, SOURCE, FEDORA)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +147,10 @@ def run(operation, store, settings=None, **artefacts):
 
 
 def test_os_release(store, tmp_path):
-    repository.write(tmp_path / "repository", {**MIRROR, "keys": []})
-    given = {"repository": str(tmp_path / "repository")}
+    given = {"repository": MIRROR, "kernel": FEDORA}
+    for name, description in given.items():
+        repository.write(tmp_path / name, {**description, "keys": []})
+        given[name] = str(tmp_path / name)
     out = run(root.os_release, store, {"name": "My OS"}, **given)
     assert 'NAME="My OS"\nID=decentralice\n' in out.read_text()
     assert "\nVARIANT_ID=mirror\n" in out.read_text()
@@ -360,7 +365,6 @@ def tree(image):
 def test_image_says_what_it_is(tree):
     fields = (tree / "usr/lib/os-release").read_text().splitlines()
     assert {"ID=decentralice", "VARIANT_ID=mirror"} <= set(fields)
-    assert (tree / "etc/motd").read_text().strip()
     assert os.readlink(tree / "etc/os-release") == "../usr/lib/os-release"
 
 
