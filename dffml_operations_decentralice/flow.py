@@ -55,9 +55,9 @@ OPERATIONS = [
     dracut_initrd,
     # The image
     os_release,
+    partition,
     build_uki,
     compose_root,
-    partition,
     format_root,
     install_bootloader,
     write_disk,
@@ -82,9 +82,17 @@ SETTINGS = {
         ],
     },
     "lock_kernel_rpms": {
+        "kernel": ["kernel-core", "kernel-modules-core"],
         "initrd": [
             *("dracut", "systemd", "systemd-udev", "kmod", "util-linux", "e2fsprogs"),
             *("dosfstools", "tpm2-tss", "zstd", "cpio", "bash", "coreutils"),
+        ],
+    },
+    "dracut_initrd": {
+        "drivers": [
+            *("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ahci", "ata_piix"),
+            *("nvme", "ext4", "vfat", "nls_ascii", "nls_cp437", "overlay", "erofs"),
+            *("loop", "tpm_crb", "tpm_tis", "virtio_rng", "qemu_fw_cfg", "dmi_sysfs"),
         ],
     },
     "build_uki": {

@@ -13,7 +13,6 @@ from typing import Any, Dict, Tuple
 
 from ..engine import Step, operation, setting, settings, signals
 from ..engine.digest import digest_of
-from ..errors import UserError
 from ..guest import REPORT_PORT, SCRIPT_PORT, health_credentials, health_script
 from ..schemas import schema
 from ..types import BootReport, DiskImage
@@ -30,13 +29,17 @@ ACCELERATORS = ("auto", "kvm", "tcg")
 
 @settings
 class BootSettings:
-    memory: int = setting("Memory of the machine, MiB", default=2048)
-    cpus: int = setting("Processors of the machine", default=2)
+    memory: int = setting("Memory of the machine, MiB", default=2048, minimum=256)
+    cpus: int = setting("Processors of the machine", default=2, minimum=1)
     accelerator: str = setting(
-        "auto (KVM if it works, by a real attempt), kvm or tcg", default="auto"
+        "auto (KVM if it works, by a real attempt), kvm or tcg",
+        default="auto",
+        choices=ACCELERATORS,
     )
     limit: int = setting(
-        "Seconds for all of it with KVM; without, ten times as many", default=120
+        "Seconds for all of it with KVM; without, ten times as many",
+        default=120,
+        minimum=1,
     )
     require_ssi: bool = setting("Whether the SSI service must be ready", default=True)
     firmware_code: str = setting("UEFI firmware, its code", default="", file=True)
@@ -55,7 +58,6 @@ async def boot_verify(step: Step[BootSettings], disk: DiskImage) -> BootReport:
     A directory: ``report.json`` (boot-report.schema.json), ``console.log``,
     ``console.cast``. A machine that could not run gives a report as well.
     """
-    checked(step.settings)
     firmware = find_firmware(step.settings.firmware_code, step.settings.firmware_vars)
     accelerator = await choose_accelerator(step, firmware)
     outcome = await boot(step, disk, firmware, accelerator.name)
@@ -75,21 +77,6 @@ async def boot_verify(step: Step[BootSettings], disk: DiskImage) -> BootReport:
         step.unpinned()
     step.say(" ".join(f"{report['verdict']} {report['reason']}".split()))
     return BootReport(str(step.out))
-
-
-def checked(config: Any, name_of: str = "boot_verify") -> None:
-    """`UserError` if a value of a machine's settings cannot be used"""
-    if config.accelerator not in ACCELERATORS:
-        raise UserError(
-            f"{name_of}: accelerator {config.accelerator!r} is not known",
-            remedy=f"one of {', '.join(ACCELERATORS)}",
-        )
-    for name, least in (("memory", 256), ("cpus", 1), ("limit", 1)):
-        if getattr(config, name) < least:
-            raise UserError(
-                f"{name_of}: {name} is {getattr(config, name)}",
-                remedy=f"at least {least}",
-            )
 
 
 def memo(step: Step, firmware: Firmware) -> Path:

@@ -31,7 +31,7 @@ from ..vm.qemu import QEMU, find_firmware, overlay_argv
 from ..vm.session import run_machine
 from ..vm.signs import LIMITS, POWER_OFF
 from ..vm.verdict import BOOTS, VM_FAILED, judge
-from .boot import checked, note, watched_machine
+from .boot import ACCELERATORS, note, watched_machine
 
 WORKS, FAILED, LEFT_OUT = "works", "failed", "left-out"
 ANSWER = 30  # seconds for an answer, with KVM
@@ -43,13 +43,17 @@ class SsiVerifySettings:
     enabled: bool = setting(
         "Whether to prove it: two more boots, minutes without KVM", default=False
     )
-    memory: int = setting("Memory of the machine, MiB", default=2048)
-    cpus: int = setting("Processors of the machine", default=2)
+    memory: int = setting("Memory of the machine, MiB", default=2048, minimum=256)
+    cpus: int = setting("Processors of the machine", default=2, minimum=1)
     accelerator: str = setting(
-        "auto (what boot_verify found), kvm or tcg", default="auto"
+        "auto (what boot_verify found), kvm or tcg",
+        default="auto",
+        choices=ACCELERATORS,
     )
     limit: int = setting(
-        "Seconds for each boot with KVM; without, ten times as many", default=180
+        "Seconds for each boot with KVM; without, ten times as many",
+        default=180,
+        minimum=1,
     )
     exposure: float = setting(
         "What `systemd-analyze security` may say of the unit, at most", default=0.5
@@ -72,7 +76,6 @@ async def verify_ssi(
     A directory: ``report.json`` (ssi-report.schema.json) and, if it was booted,
     ``console.log``. Only of an image that boots with the service ready.
     """
-    checked(step.settings, "verify_ssi")
     boot = json.loads(Path(report, "report.json").read_text())
     step.out.mkdir()
     why = left_out(step.settings, boot)

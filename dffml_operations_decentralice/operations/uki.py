@@ -5,22 +5,48 @@ https://uapi-group.org/specifications/specs/unified_kernel_image/
 """
 
 from pathlib import Path
-from typing import List
+from typing import Dict, Iterator, List
 
 from ..engine import Step, operation, setting, settings
-from ..errors import UserError
-from ..types import Initrd, KernelModules, OsRelease, ToolsTree, UnifiedKernelImage
+from ..engine.settings import Problem, refused
+from ..types import (
+    Initrd,
+    KernelModules,
+    OsRelease,
+    PartitionTable,
+    ToolsTree,
+    UnifiedKernelImage,
+)
 from .kernel import kernel_release
+from .partitions import Partition, partitions_of
 
 EFI = "/usr/lib/systemd/boot/efi"
 STUB = f"{EFI}/linuxx64.efi.stub"
 MAX_CMDLINE = 2048  # characters: x86's COMMAND_LINE_SIZE
+RESUME = 64  # of them, for `hibernation`
 
 
 @settings
 class UkiSettings:
-    cmdline: List[str] = setting("Kernel command line", default_factory=list)
+    cmdline: List[str] = setting(
+        "Kernel command line", default_factory=list, pattern=r"[^\n\0]+"
+    )
+    hibernation: bool = setting(
+        "Whether the machine may resume from its swap partition; the initrd needs "
+        "dracut's module `resume`",
+        default=False,
+    )
     splash: str = setting("Splash image, a 24-bit BMP file", default="", file=True)
+
+    def problems(self) -> Iterator[Problem]:
+        """What the words would be together"""
+        length = len(" ".join(self.cmdline))
+        if length >= MAX_CMDLINE - RESUME:
+            yield Problem(
+                ("cmdline",),
+                f"has {length} characters",
+                f"a line of less than {MAX_CMDLINE - RESUME}",
+            )
 
 
 @operation(result="decentralice.efi", space=35)
@@ -30,6 +56,7 @@ async def build_uki(
     initrd: Initrd,
     os_release: OsRelease,
     tools: ToolsTree,
+    table: PartitionTable,
 ) -> UnifiedKernelImage:
     """
     One EFI program of kernel, initrd, command line and os-release, made by ukify
@@ -44,11 +71,14 @@ async def build_uki(
         initrd: "/run/initrd",
         os_release: "/run/os-release",
     }
+    words = list(step.settings.cmdline)
+    if step.settings.hibernation:
+        words.append(resume(partitions_of(table)))
     if step.settings.splash:
         files[step.settings.splash] = "/run/splash.bmp"
     await step.run_in(
         tools,
-        *ukify_argv(release, step.settings.cmdline, bool(step.settings.splash)),
+        *ukify_argv(release, words, bool(step.settings.splash)),
         ro_bind=files,
         bind={target: "/run/out"},
     )
@@ -56,14 +86,22 @@ async def build_uki(
     return UnifiedKernelImage(str(step.out))
 
 
-def ukify_argv(release: str, cmdline: List[str], splash: bool = False) -> List[str]:
-    """ukify's arguments; `UserError` if the kernel could not take the command line"""
-    line = " ".join(cmdline)
-    if len(line) >= MAX_CMDLINE or "\n" in line:
-        raise UserError(
-            f"a kernel command line of {len(line)} characters",
-            remedy=f"a line of less than {MAX_CMDLINE}: setting `cmdline` of build_uki",
+def resume(partitions: Dict[str, Partition]) -> str:
+    """
+    The word that says where a machine that hibernated is. Since 254 systemd finds it
+    by a variable of the firmware, too; older ones, as of initrds, by this alone.
+    """
+    if "swap" not in partitions:
+        raise refused(
+            *("build_uki", ("hibernation",), "needs a swap partition"),
+            "give `swap` of partition what the machine has as memory, in MiB",
         )
+    return f"resume=PARTUUID={partitions['swap'].uuid}"
+
+
+def ukify_argv(release: str, cmdline: List[str], splash: bool = False) -> List[str]:
+    """ukify's arguments"""
+    line = " ".join(cmdline)
     return [
         *("ukify", "build"),
         "--linux=/run/vmlinuz",
