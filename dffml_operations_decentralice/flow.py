@@ -12,6 +12,7 @@ from dffml import DataFlow, GetSingle, Input
 
 from .operations.boot import boot_verify
 from .operations.disk import format_root, install_bootloader, partition, write_disk
+from .operations.expectations import expect_settings
 from .operations.kernel import (
     depmod,
     dracut_initrd,
@@ -62,6 +63,7 @@ OPERATIONS = [
     install_bootloader,
     write_disk,
     # The proof
+    expect_settings,
     boot_verify,
     verify_ssi,
     collect_result,

@@ -15,6 +15,7 @@ import shlex
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 FORMAT = 1
+CHECK = "check"  # before the number of one
 TOLD = 20  # lines of errors that are told, the others are counted
 LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 
@@ -37,6 +38,11 @@ def read_document(raw: bytes) -> Dict[str, Any]:
             # A command which is missing or says something else spoils its field only
             document[name] = None
             document.setdefault("unreadable", {})[name] = text[:500]
+    document["checks"] = {
+        int(name[len(CHECK) :]): text
+        for name, text in fields.items()
+        if name.startswith(CHECK)
+    }
     document["sockets"] = [
         {"protocol": protocol, "address": address, "port": port}
         for protocol in LISTEN

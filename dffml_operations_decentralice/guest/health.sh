@@ -1,5 +1,5 @@
 # One JSON document about the system it runs on, then power off. Given to `sh` by a port
-# which has no end of file, after a line `limit=SECONDS`.
+# which has no end of file, after a line `limit=SECONDS` and a function `checks`.
 #
 # Needs sh, coreutils (or busybox) and systemd. Values are what commands say, in
 # Base64: the document is well-formed whatever they say, and made sense of outside.
@@ -92,6 +92,7 @@ FinishTimestampMonotonic
     field tainted cat /proc/sys/kernel/tainted
     field errors journalctl --boot --priority=err --no-pager --quiet \
         --output=cat --lines=200
+    checks
     printf '}\n'
 }
 

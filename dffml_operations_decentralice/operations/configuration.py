@@ -30,11 +30,13 @@ SYSCTL = re.compile(r"[a-z0-9_]+([./][A-Za-z0-9_:*-]+)+")
 INTERFACE = r"[!\w.*?\[\]-]{1,32}"
 MAC = r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}"
 MODE = r"[0-7]{3,4}"
-PRESETS = "usr/lib/systemd/system-preset/01-settings.preset"
+# Before 00-decentralice.preset: the first file that names a unit decides
+PRESETS = "usr/lib/systemd/system-preset/00-configuration.preset"
 SYSCTL_FILE = "etc/sysctl.d/99-settings.conf"
 SSHD_FILE = "etc/ssh/sshd_config.d/10-settings.conf"
 SETTINGS = "usr/lib/decentralice/settings.json"
 ZONES = "usr/share/zoneinfo"
+STABLE = ("etc", "usr")
 UNIT_FOLDERS = ("etc/systemd/system", "usr/lib/systemd/system")
 KEYMAPS = ("usr/share/keymaps", "usr/share/kbd/keymaps", "usr/lib/kbd/keymaps")
 
@@ -423,7 +425,7 @@ def told(want: RootSettings) -> str:
     files by their digests
     """
     found = plain(want)
-    found.pop("files")
+    found["files"] = kept(want.files) if want.files else {}
     for path, one in want.write_files.items():
         digest = hashlib.sha256(content_of(one)).hexdigest()
         found["write_files"][path] = {
@@ -432,6 +434,16 @@ def told(want: RootSettings) -> str:
             "owner": one.owner,
         }
     return json.dumps({"compose_root": found}, indent=1, sort_keys=True) + "\n"
+
+
+def kept(folder: str) -> Dict[str, str]:
+    """Digests of a directory's files, of those that a running system leaves alone"""
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        inside = path.relative_to(folder)
+        if path.is_file() and not path.is_symlink() and inside.parts[0] in STABLE:
+            found[f"/{inside}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -22,7 +22,8 @@ IMAGE = (
     " e2fsprogs ca-certificates libc-bin ncurses-base debianutils"
 )
 EXTRAS = (
-    "curl sudo openssh-server nftables tzdata kbd console-data podman crun netavark"
+    "curl sudo openssh-server nftables tzdata kbd console-data"
+    " podman crun netavark uidmap dbus-user-session"
 )
 TOOLS = (
     "systemd-ukify systemd-boot systemd-boot-efi dosfstools mtools fdisk python3"
