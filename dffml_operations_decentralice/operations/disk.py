@@ -6,7 +6,6 @@ No loop device, no mount: every tool works on a file.
 https://uapi-group.org/specifications/specs/discoverable_partitions_specification/
 """
 
-import dataclasses
 import functools
 import json
 import os
@@ -61,10 +60,11 @@ class PartitionSettings:
         """What the sizes would be together"""
         root = root_size(self.size, self.esp, self.swap)
         if root < ROOT_MINIMUM:
-            usual = {one.name: one.default for one in dataclasses.fields(self)}
-            sizes = ("size", "swap", "esp")
-            changed = [name for name in sizes if getattr(self, name) != usual[name]]
-            name = [*changed, "size"][0]
+            usual, sizes = PartitionSettings(), ("size", "swap", "esp")
+            changed = (
+                one for one in sizes if getattr(self, one) != getattr(usual, one)
+            )
+            name = next(changed, "size")
             yield Problem(
                 (name,),
                 f"is {getattr(self, name)} MiB, which leaves {root} MiB for the root",

@@ -57,9 +57,13 @@ def compare(expectations: Sequence[Expectation], outputs: Dict[int, str]) -> Lis
         if not one.exact:  # of long lists what counts
             expected = wanted if met else [line for line in wanted if line not in said]
             said = [line for line in said if line in wanted] if met else said
-        texts = ("\n".join(lines)[:TOLD] for lines in (expected, said))
-        found.append(Seen(one.setting, *texts, ok))
+        found.append(Seen(one.setting, told(expected), told(said), ok))
     return found
+
+
+def told(lines: List[str]) -> str:
+    """Lines for a report"""
+    return "\n".join(lines)[:TOLD]
 
 
 def of_root(settings: Dict[str, Any]) -> Iterator[Expectation]:
