@@ -38,7 +38,6 @@ def health_script(
     seconds after its own start. What the commands of sh say is in its document, too.
     """
     lines = [f"limit={max(1, int(limit))}", "checks() {", "    :"]
-    for number, command in enumerate(commands):
-        lines.append(f"    field check{number} eval {shlex.quote(command)}")
+    lines += [f"    check {shlex.quote(command)}" for command in commands]
     head = "\n".join([*lines, "}", ""]).encode()
     return head + (here / "health.sh").read_bytes()

@@ -15,7 +15,7 @@ import shlex
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 FORMAT = 1
-CHECK = "check"  # before the number of one
+CHECK = "\1"  # before the output of each
 TOLD = 20  # lines of errors that are told, the others are counted
 LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 
@@ -38,11 +38,6 @@ def read_document(raw: bytes) -> Dict[str, Any]:
             # A command which is missing or says something else spoils its field only
             document[name] = None
             document.setdefault("unreadable", {})[name] = text[:500]
-    document["checks"] = {
-        int(name[len(CHECK) :]): text
-        for name, text in fields.items()
-        if name.startswith(CHECK)
-    }
     document["sockets"] = [
         {"protocol": protocol, "address": address, "port": port}
         for protocol in LISTEN
@@ -197,6 +192,11 @@ def errors(text: str) -> Dict[str, Any]:
     return {"count": len(lines), "lines": lines[:TOLD]}
 
 
+def checks(text: str) -> List[str]:
+    """What the commands of settings said, one behind the other"""
+    return [output.strip() for output in text.split(CHECK)[1:]]
+
+
 def nameservers(text: str) -> List[str]:
     """resolv.conf(5)"""
     words = [line.split() for line in text.splitlines()]
@@ -230,4 +230,5 @@ READERS: Dict[str, Callable[[str], Any]] = {
     "memory": memory,
     "tainted": int,
     "errors": errors,
+    "checks": checks,
 }

@@ -2,11 +2,13 @@
 What a booted system must show of the settings that its image was made of
 
 One table of functions, an entry for each setting: the command whose output tells, and
-the lines that it must say. The commands run inside, with the health script.
+the lines that it must say. The commands run inside, with the health script; on a
+machine without KVM each process that one starts costs 50 ms.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import zoneinfo
@@ -45,11 +47,13 @@ class Seen(NamedTuple):
     ok: Optional[bool]
 
 
-def compare(expectations: Sequence[Expectation], outputs: Dict[int, str]) -> List[Seen]:
-    """The outputs, by the number of the expectation, beside what they must be"""
+def compare(expectations: Sequence[Expectation], outputs: List[str]) -> List[Seen]:
+    """The commands' outputs, in the order of the expectations, beside what is due"""
     found = []
-    for number, one in enumerate(expectations):
-        said = [" ".join(line.split()) for line in outputs.get(number, "").splitlines()]
+    for one, output in itertools.zip_longest(
+        expectations, outputs[: len(expectations)]
+    ):
+        said = [" ".join(line.split()) for line in (output or "").splitlines()]
         wanted = [" ".join(line.split()) for line in one.lines]
         met = said == wanted if one.exact else set(wanted) <= set(said)
         ok = None if said == [ABSENT] else met
@@ -96,8 +100,9 @@ HIBERNATE = (
 
 def of_kernel(release: str, cmdline: str) -> Iterator[Expectation]:
     """The kernel and its command line"""
-    yield Expectation("lock_kernel_rpms.kernel", "uname -r", [release])
-    words = "tr ' ' '\\n' < /proc/cmdline"
+    osrelease = "read -r it < /proc/sys/kernel/osrelease; echo $it"
+    yield Expectation("lock_kernel_rpms.kernel", osrelease, [release])
+    words = "set -f; read -r it < /proc/cmdline; printf '%s\\n' $it"
     yield Expectation("build_uki.cmdline", words, cmdline.split(), False)
     if " resume=" in f" {cmdline}":
         yield Expectation("build_uki.hibernation", HIBERNATE, ['s "yes"'])
@@ -123,22 +128,23 @@ def one_line(command: str) -> Callable[[Any], Rows]:
 
 
 def locale(value: str) -> Rows:
-    """PID 1 gives it to all others"""
-    yield "", "systemctl show-environment", [f"LANG={value}"], False
+    """As PID 1 gives it to services, of which the health script is one"""
+    yield "", "echo $LANG", [value], True
 
 
 def time_zone(value: str) -> Rows:
     """Where the link leads, and what that makes of two moments"""
+    if value == "UTC":
+        yield "", "date +%z", ["+0000"], True
+        return
     dates = "; ".join(f"date --date=@{moment} +%z" for moment in MOMENTS)
     offsets = [utc_offset(value, moment) for moment in MOMENTS]
-    link = [] if value == "UTC" else [f"../usr/share/zoneinfo/{value}"]
-    yield "", f"readlink /etc/localtime; {dates}", link + offsets, True
+    link = f"../usr/share/zoneinfo/{value}"
+    yield "", f"readlink /etc/localtime; {dates}", [link, *offsets], True
 
 
 def utc_offset(zone: str, moment: int) -> str:
     """What ``date +%z`` says in a time zone at a moment"""
-    if zone == "UTC":
-        return "+0000"
     here = datetime.fromtimestamp(moment, timezone.utc)
     return here.astimezone(zoneinfo.ZoneInfo(zone)).strftime("%z")
 
@@ -275,7 +281,7 @@ def single_files(value: Dict[str, Dict[str, str]]) -> Rows:
 
 
 ROOT: Dict[str, Callable[[Any], Rows]] = {
-    "hostname": one_line("uname -n"),
+    "hostname": one_line("read -r it < /proc/sys/kernel/hostname; echo $it"),
     "locale": locale,
     "timezone": time_zone,
     "keymap": keymap,

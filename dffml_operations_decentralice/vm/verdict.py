@@ -177,7 +177,8 @@ def make_report(
             guest = None
     found = judge(outcome, guest, require_ssi)
     inside = guest or {}
-    seen = compare(expectations, inside.pop("checks")) if guest else []
+    outputs = inside.pop("checks", None) or []
+    seen = compare(expectations, outputs) if guest else []
     if found.verdict == BOOTS:
         found = unmet(seen) or found
     return {

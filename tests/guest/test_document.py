@@ -44,7 +44,7 @@ def test_checks_of_settings():
     script = health_script(1, commands).decode()
     head = script.partition("# One JSON document")[0]
     body = (HERE / "health.sh").read_text().replace("main; exit", "")
-    lines = [head, body, "printf '{\"format\":1'; checks; printf '}'"]
+    lines = [head, body, "printf '{\"format\":1'; field checks checks; printf '}'"]
     ran = subprocess.run(
         ["sh"],
         input="\n".join(lines).encode(),
@@ -53,7 +53,7 @@ def test_checks_of_settings():
         check=True,
     )
     checks = document.read_document(ran.stdout)["checks"]
-    assert checks == {0: "it's so", 1: "a\nb", 2: "", 3: "", 4: ""}
+    assert checks == ["it's so", "a\nb", "", "", ""]
 
 
 def test_credentials_are_small_enough():

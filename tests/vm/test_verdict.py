@@ -76,7 +76,7 @@ ZONE = Expectation("compose_root.timezone", "date +%z", ["+0000"])
 
 
 def test_settings_that_are_so():
-    raw = document(check0="alice", check1="+0000")
+    raw = document(checks="\1alice\1+0000\n")
     found = valid(report(raw=raw, expectations=[HOST, ZONE]))
     assert found["verdict"] == "boots"
     assert [one["ok"] for one in found["settings"]] == [True, True]
@@ -84,7 +84,7 @@ def test_settings_that_are_so():
 
 
 def test_a_setting_that_is_not_so():
-    raw = document(check0="bob", check1="")
+    raw = document(checks="\1bob\n\1")
     found = valid(report(raw=raw, expectations=[HOST, ZONE]))
     assert found["verdict"] == "does-not-boot"
     said = (
@@ -95,7 +95,7 @@ def test_a_setting_that_is_not_so():
 
 
 def test_what_failed_is_told_before_settings():
-    raw = document(failed=FAILED, check0="bob")
+    raw = document(failed=FAILED, checks="\1bob")
     found = valid(report(raw=raw, expectations=[HOST]))
     assert "a.service" in found["reason"]
     assert found["settings"][0]["ok"] is False
