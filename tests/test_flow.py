@@ -106,6 +106,19 @@ def test_configs(overlays):
     compose(overlays).validate()
 
 
+@pytest.mark.parametrize("name", sorted(flows.overlays()))
+def test_overlays_that_come_along(name):
+    """Each has a place in the flow, or in that of the mirror, and says what it is for"""
+    assert flows.path(name).read_text().startswith("# ")
+    under = ["mirror"] if name.startswith("mirror-") else []
+    compose([name, *under]).dataflow()
+
+
+def test_all_overlays_at_once():
+    names = sorted({*flows.overlays()} - {"mirror"})
+    compose([*names, "mirror"]).dataflow()
+
+
 @pytest.mark.parametrize("overlays", [[], ["mirror"]])
 def test_every_input_has_one_origin(overlays):
     """Two would have the consumer run twice"""

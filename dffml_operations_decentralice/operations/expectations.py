@@ -10,15 +10,19 @@ from typing import Any, Dict, List
 
 from ..engine import Step, operation
 from ..types import (
+    EspFileSystem,
     Expectations,
     PartitionTable,
     RootTree,
+    ToolsTree,
     UnifiedKernelImage,
     UserspaceLock,
 )
-from ..vm.expectations import of_disk, of_kernel, of_packages, of_root
+from ..vm.expectations import of_disk, of_file, of_kernel, of_packages, of_root
 from .configuration import SETTINGS
 from .root import MODULES
+
+LOADER = "loader/loader.conf"  # on the ESP
 
 
 @operation
@@ -27,7 +31,9 @@ async def expect_settings(
     root: RootTree,
     table: PartitionTable,
     uki: UnifiedKernelImage,
+    esp: EspFileSystem,
     lock: UserspaceLock,
+    tools: ToolsTree,
 ) -> Expectations:
     """
     JSON: a list of objects with ``setting``, the ``command`` that tells, the ``lines``
@@ -35,10 +41,19 @@ async def expect_settings(
     """
     settings = json.loads(Path(root, SETTINGS).read_text())
     [release] = Path(root, MODULES).iterdir()
+    release_file = Path(root, "usr/lib/os-release").read_text()
+    show = ("mtype", "-i", "/run/esp.img", f"::/{LOADER}")
+    loader = await step.run_in(
+        *(tools, *show),
+        ro_bind={esp: "/run/esp.img"},
+        env={"MTOOLS_SKIP_CHECK": "1"},
+    )
     found = [
         *of_root(settings["compose_root"]),
         *of_disk(json.loads(Path(table, "layout.json").read_text())),
         *of_kernel(release.name, await step.thread(command_line, uki)),
+        *of_file("os_release", "/etc/os-release", release_file),
+        *of_file("install_bootloader", f"/boot/{LOADER}", loader),
         *of_packages(asked_for(json.loads(Path(lock).read_text()))),
     ]
     text = json.dumps([one._asdict() for one in found], indent=1)

@@ -114,6 +114,12 @@ def of_packages(names: Sequence[str]) -> Iterator[Expectation]:
     yield Expectation("lock_userspace.packages", command, list(names), False)
 
 
+def of_file(setting: str, path: str, text: str) -> Iterator[Expectation]:
+    """A small file that says what a setting says"""
+    command = f'while read -r it; do echo "$it"; done < {path}'
+    yield Expectation(setting, command, text.splitlines())
+
+
 # A row: what stands behind the setting's name, command, lines, whether they are all
 Rows = Iterator[tuple]
 

@@ -98,6 +98,8 @@ def test_its_settings_are_seen_inside(image):
         "partition": True,
         "lock_kernel_rpms.kernel": True,
         "build_uki.cmdline": True,
+        "os_release": True,
+        "install_bootloader": True,
         "lock_userspace.packages": True,
     }
 

@@ -126,6 +126,7 @@ systemctl kill --signal=USR1 keeper.service
 for second in $(seq 300); do [ -s /run/told ] && break; sleep 1; done
 cat /run/told
 """
+LISTENS = "until bash -c ': < /dev/tcp/127.0.0.1/22' 2> /dev/null; do sleep 1; done"
 # An image of what is at hand: a program and what its loader finds for it
 IMPORT = """set -e
 tar --dereference -cf "$HOME/small.tar" -C / usr/bin/id \
@@ -152,7 +153,7 @@ async def ssh(identity, port, user, command, **options):
 
 async def log_in(guest, identity, found):
     """What who logs in finds, and who may not"""
-    await guest.run("systemctl is-active --wait sshd.service || :")
+    await guest.run(LISTENS)
     port = await guest.forwarded(SSH)
     commands = {
         "who": "id -un; pwd; hostname",

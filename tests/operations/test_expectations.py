@@ -22,6 +22,8 @@ def test_image(image):
     uki = str(image.artefact("decentralice.efi"))
     assert found["build_uki.cmdline"].lines == command_line(uki).split()
     assert "root=gpt-auto" in found["build_uki.cmdline"].lines
+    assert found["install_bootloader"].lines == ["timeout 0", "editor no"]
+    assert "VARIANT_ID=mirror" in found["os_release"].lines
     assert found["partition"].lines == ["esp 260", "swap 10230", "root 9988"]
     assert "systemd" in found["lock_userspace.packages"].lines
     [release] = (image.artefact("kernel-modules") / "modules").iterdir()

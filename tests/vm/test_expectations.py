@@ -17,6 +17,7 @@ from dffml_operations_decentralice.vm.expectations import (
     Expectation,
     compare,
     of_disk,
+    of_file,
     of_kernel,
     of_packages,
     of_root,
@@ -172,6 +173,8 @@ def test_the_disk_the_kernel_and_packages():
     assert (kernel.lines, cmdline.lines) == (["6.1"], ["quiet", "rw"])
     names = [one.setting for one in of_kernel("6.1", "resume=PARTUUID=x")]
     assert names[2:] == ["build_uki.hibernation"]
+    [file] = of_file("x", "/proc/sys/kernel/ostype", "Linux\n")
+    assert sh(file.command).splitlines() == file.lines
     [packages] = of_packages(["bash"])
     assert packages.lines == ["bash"]
 
