@@ -108,7 +108,7 @@ def test_configs(overlays):
 
 @pytest.mark.parametrize("name", sorted(flows.overlays()))
 def test_overlays_that_come_along(name):
-    """Each has a place in the flow, or in that of the mirror, and says what it is for"""
+    """Each says what it is for, and has a place in the flow or in that of the mirror"""
     assert flows.path(name).read_text().startswith("# ")
     under = ["mirror"] if name.startswith("mirror-") else []
     compose([name, *under]).dataflow()
