@@ -116,7 +116,7 @@ def of_packages(names: Sequence[str]) -> Iterator[Expectation]:
 
 def of_file(setting: str, path: str, text: str) -> Iterator[Expectation]:
     """A small file that says what a setting says"""
-    command = f'while read -r it; do echo "$it"; done < {path}'
+    command = f"while read -r it; do printf '%s\\n' \"$it\"; done < {path}"
     yield Expectation(setting, command, text.splitlines())
 
 
