@@ -9,10 +9,10 @@ TOOLS = dffml_operations_decentralice/go/tools
 GO_TOOLS = melange apko-tree
 
 # What Debian has; the rest comes from PyPI (pyproject's extras) and go/tools
-APT = bubblewrap ca-certificates dnf gnupg kmod openssl ovmf python3 python3-venv \
+APT = bubblewrap ca-certificates dnf gnupg graphviz kmod openssl ovmf python3 python3-venv \
 	qemu-system-x86 qemu-utils rpm tar uidmap
 
-.PHONY: image test test-all test-slow bench flow setup packages clean help
+.PHONY: image test test-all test-slow bench flow docs setup packages clean help
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -38,10 +38,19 @@ test-all: setup ## All tests
 bench: setup ## Print what steps cost, beside mkosi's figures
 	$(VENV)/bin/python -m tests.benchmarks
 
-flow: setup ## Write dataflows/os_decentralice.yaml from flow.py
+flow: setup ## Write dataflows/*.yaml from flow.py
 	$(VENV)/bin/dffml service dev export -configloader yaml \
 		dffml_operations_decentralice.flow:FLOW > $@.new
 	mv $@.new dataflows/os_decentralice.yaml
+	$(VENV)/bin/dffml service dev export -configloader yaml \
+		dffml_operations_decentralice.flow:IMAGES > $@.new
+	mv $@.new dataflows/images.yaml
+
+docs: setup ## Write dataflows/settings.md and the schema of overlays
+	$(DECENTRALICE) settings > $@.new
+	mv $@.new dataflows/settings.md
+	$(DECENTRALICE) settings -schema > $@.new
+	mv $@.new dffml_operations_decentralice/schemas/overlay.schema.json
 
 setup: packages $(VENV)/bin/dffml $(addprefix $(VENV)/bin/,$(GO_TOOLS)) ## All that is needed
 

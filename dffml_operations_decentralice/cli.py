@@ -23,10 +23,11 @@ from typing import Any, Dict, List
 from dffml import config, field
 from dffml.util.cli.cmd import CMD, CMDOutputOverride
 
-from .errors import DecentrAliceError, SignatureError, UserError
+from .errors import CommandFailed, DecentrAliceError, SignatureError, UserError
 
 RESULT = "result/disk.qcow2"
 LINK = "result"
+SHOWN = 5  # names in a line
 PROGRESS = "Progress: `auto`, `rich`, `lines` or `json`"
 OVERLAYS = "Overlays: names of those that are installed, or YAML files"
 SET = "Settings, each OPERATION.SETTING=VALUE; command `settings` lists them"
@@ -100,6 +101,12 @@ class Command(CMD):
                 f"unknown option {unknown}", remedy="`-h` lists those there are"
             )
 
+    def given(self) -> Any:
+        """The settings of ``-set``, by operation"""
+        from .composition import assigned
+
+        return assigned(self.set)
+
     async def answer(self, monitor) -> Any:
         """What the command prints as JSON"""
         raise NotImplementedError
@@ -143,15 +150,17 @@ class Build(Command):
     CONFIG = BuildConfig
 
     async def answer(self, monitor) -> Dict[str, Any]:
-        from . import build
+        from . import api
 
         if self.check:
             return await self.checked()
-        return await build.build(self.overlays, self.set, update=self.update)
+        built = await api.build(self.overlays, self.given(), update=self.update)
+        paths = {"result": str(built.folder), "lock": str(built.lock)}
+        return {**paths, "verdict": built.verdict, "results": built.results}
 
     async def checked(self) -> Dict[str, Any]:
         """The report; if a step gave other bytes, it is printed before the error"""
-        from . import build
+        from . import api
         from .engine import progress
 
         if self.update:
@@ -159,7 +168,7 @@ class Build(Command):
                 "-check compares with what is there, -update asks anew",
                 remedy="give one of the two",
             )
-        found = await build.reproduce(self.overlays, self.set)
+        found = await api.reproduce(self.overlays, self.given())
         counts = {one: len(found.of(one)) for one in ("same", "differs", "left-out")}
         said = ", ".join(f"{count} {name}" for name, count in counts.items())
         progress.emit("say", operation="check", text=said)
@@ -185,9 +194,10 @@ class Verify(Command):
     CONFIG = DiskConfig
 
     async def answer(self, monitor) -> Dict[str, Any]:
-        from . import build
+        from . import api
 
-        return await build.verify(Path(self.disk), self.overlays, self.set)
+        disk = Path(self.disk)
+        return (await api.boot_verify(disk, self.overlays, self.given())).report
 
 
 @config
@@ -204,10 +214,10 @@ class Boot(Command):
     CONFIG = BootConfig
 
     async def answer(self, monitor) -> Any:
-        from . import build
+        from . import api
 
         disk = Path(self.disk)
-        status = await build.boot(disk, self.overlays, self.set, persist=self.persist)
+        status = await api.boot(disk, self.overlays, self.given(), persist=self.persist)
         if status:
             sys.exit(status)
         return CMDOutputOverride
@@ -234,9 +244,9 @@ class Upstreams(Command):
     uses_store = False
 
     async def answer(self, monitor) -> Any:
-        from . import build
+        from . import api
 
-        for line in await build.upstreams():
+        for line in await api.upstreams():
             print(line, file=sys.stderr)
         return CMDOutputOverride
 
@@ -289,13 +299,13 @@ class Status(Command):
     CONFIG = StatusConfig
 
     async def answer(self, monitor) -> Any:
-        from . import build
+        from . import api
         from .engine import listing
         from .engine.plan import plan, summary
         from .engine.store import Store, default_root
 
         store = Store(default_root(), read_only=True)
-        planned = plan(build.load(self.overlays, self.set), store)
+        planned = plan(api.load(self.overlays, self.given()), store)
         if self.json:
             return [one._asdict() for one in planned]
         print("\n".join(listing.steps(planned)))
@@ -331,7 +341,7 @@ class OverlayDiff(Command):
         from .composition import compose
         from .composition.changes import changes
 
-        composition = compose(self.overlays, self.set)
+        composition = compose(self.overlays, self.given())
         composition.validate()
         found = changes(composition)
         if self.json:
@@ -369,7 +379,7 @@ class Diagram(Command):
                 f"-format cannot be {self.format!r}",
                 remedy=f"one of {', '.join(diagram.FORMATS)}",
             )
-        composition = compose(self.overlays, self.set)
+        composition = compose(self.overlays, self.given())
         drawn = (
             diagram.mermaid(composition).encode()
             if self.format == "mermaid"
@@ -403,18 +413,19 @@ class SettingsConfig:
 
 
 class Settings(Command):
-    """All settings of all operations, with types and defaults"""
+    """All settings of the flow and of overlays, with types and defaults"""
 
     CONFIG = SettingsConfig
     uses_store = False
 
     async def answer(self, monitor) -> Any:
-        from .composition import compose, reference
+        from . import flows
+        from .composition import reference
 
-        composition = compose(self.overlays)
+        known = reference.tables(self.overlays or sorted(flows.overlays()))
         if self.schema:
-            return reference.schema(composition)
-        print(reference.page(composition), end="")
+            return reference.schema(known)
+        print(reference.page(known), end="")
         return CMDOutputOverride
 
 
@@ -485,6 +496,41 @@ class StoreCommands(CMD):
 
     verify = StoreVerify
     prune = StorePrune
+
+
+@config
+class VulnerabilitiesConfig:
+    database: str = field(
+        "Vulnerability database: a folder with what https://vuln.go.dev/vulndb.zip has "
+        "in it, or the URL of a server",
+        default="",
+    )
+    program: str = field(
+        "A Go program, by default the SSI service that was built", default=""
+    )
+    progress: str = field(PROGRESS, default="auto")
+
+
+class Vulnerabilities(Command):
+    """What a database knows about the modules in the SSI service's program"""
+
+    CONFIG = VulnerabilitiesConfig
+
+    async def answer(self, monitor) -> Dict[str, Any]:
+        """The report; if something is found, it is printed before the error"""
+        from . import supply_chain
+
+        found = await supply_chain.vulnerabilities(self.database, self.program)
+        if found["findings"]:
+            print(json.dumps(found))
+            ids = sorted({one["id"] for one in found["findings"]})
+            more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+            raise CommandFailed(
+                f"known vulnerabilities: {', '.join(ids[:SHOWN])}{more}",
+                remedy="`fixed` in the report is the version to update a module to, "
+                "https://pkg.go.dev/vuln tells what each is about",
+            )
+        return found
 
 
 SERVICE = (
@@ -671,5 +717,6 @@ class DecentrAlice(CMD):
     store = StoreCommands
     did = DidCommands
     credential = CredentialCommands
+    vulnerabilities = Vulnerabilities
     doctor = Doctor
     upstreams = Upstreams

@@ -5,7 +5,8 @@ What flows is wired by type: an operation gets what another one makes. What is s
 are the settings in which this operating system differs from the operations' defaults;
 an overlay adds to the lists, and sets what is not set.
 
-``dataflows/os_decentralice.yaml`` is this page as data: `make flow` writes it.
+``dataflows/os_decentralice.yaml`` is this page as data: `make flow` writes it, and
+``images.yaml``, which builds several images.
 """
 
 from dffml import DataFlow, GetSingle, Input
@@ -13,6 +14,7 @@ from dffml import DataFlow, GetSingle, Input
 from .operations.boot import boot_verify
 from .operations.disk import format_root, install_bootloader, partition, write_disk
 from .operations.expectations import expect_settings
+from .operations.images import build_image
 from .operations.kernel import (
     depmod,
     dracut_initrd,
@@ -128,6 +130,18 @@ FLOW = DataFlow(
     seed=[
         Input(
             value=["PublishedResult"],
+            definition=GetSingle.op.inputs["spec"],
+        )
+    ],
+)
+
+# What comes in are the overlays of an image, what goes out is its verdict
+IMAGES = DataFlow(
+    operations={"build_image": build_image, "get_single": GetSingle},
+    configs={"build_image": {}},
+    seed=[
+        Input(
+            value=["ImageVerdict"],
             definition=GetSingle.op.inputs["spec"],
         )
     ],

@@ -26,6 +26,8 @@ Initrd = NewType("Initrd", str)
 SsiServiceProgram = NewType("SsiServiceProgram", str)
 SsiServicePackage = NewType("SsiServicePackage", str)
 SsiServiceTree = NewType("SsiServiceTree", str)
+VulnerabilityChecker = NewType("VulnerabilityChecker", str)
+VulnerabilityReport = NewType("VulnerabilityReport", str)
 
 # What clients of the service exchange: no artefacts
 SsiServiceAddress = NewType("SsiServiceAddress", str)
@@ -48,3 +50,7 @@ BootReport = NewType("BootReport", str)
 SsiReport = NewType("SsiReport", str)
 Result = NewType("Result", str)
 PublishedResult = NewType("PublishedResult", str)
+
+# Of several images: no artefacts
+Overlays = NewType("Overlays", str)
+ImageVerdict = NewType("ImageVerdict", dict)

@@ -16,6 +16,8 @@ from dffml_operations_decentralice import schemas
 from .conftest import commands_in
 from .terminal import Terminal
 
+PUBLISHED = '{"result": "/r", "lock": "/l", "verdict": "boots"}'
+
 
 @pytest.fixture
 def run(tmp_path, store):
@@ -41,7 +43,10 @@ def complains(done, status, *said):
         assert one in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("name", ["build", "verify", "boot", "doctor", "upstreams"])
+COMMANDS = ["build", "verify", "boot", "doctor", "upstreams", "vulnerabilities"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help(run, name):
     done = run(name, "-h")
     assert done.returncode == 0 and done.stdout.startswith("usage:")
@@ -51,8 +56,7 @@ def test_help(run, name):
 def test_help_of_all(run):
     done = run("-h")
     assert done.returncode == 0
-    every = ("build", "verify", "boot", "doctor", "upstreams", "did", "credential")
-    for name in every:
+    for name in [*COMMANDS, "did", "credential"]:
         assert name in done.stdout
 
 
@@ -258,7 +262,7 @@ def small(run, tmp_path):
         (site / "flow.yaml").write_text(yaml.safe_dump(flow))
         script = (
             "import sys; sys.argv[0] = 'dffml'\n"
-            "from dffml_operations_decentralice import build, flows\n"
+            "from dffml_operations_decentralice import flows\n"
             f"flows.path = lambda name: __import__('pathlib').Path({str(site)!r}, "
             "'flow.yaml')\n"
             "from dffml.cli.cli import CLI; CLI.main()\n"
@@ -279,11 +283,11 @@ def small(run, tmp_path):
 
 
 def test_answer(small):
-    body = "step.say('hello'); step.out.write_text('{\"verdict\": \"boots\"}')"
+    body = f"step.say('hello'); step.out.write_text({PUBLISHED!r})"
     process = small(body)
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert json.loads(out) == {"verdict": "boots"}
+    assert json.loads(out) == {**json.loads(PUBLISHED), "results": {}}
     assert err.splitlines()[:2] == ["publish: always", "publish: hello"]
     assert err.splitlines()[-1] == "0 steps unchanged, 1 run"
 
@@ -308,7 +312,8 @@ def program(small, schema):
         last = events[-1]
         assert last["event"] == "result"
         assert last["exit_code"] == process.returncode
-        assert json.loads(out or "{}") == {}
+        answer = json.loads(out or "{}")
+        assert answer in ({}, {**json.loads(PUBLISHED), "results": {}})
         return events
 
     return program
@@ -321,7 +326,7 @@ def kinds(events, *left_out):
 
 
 def test_progress_for_programs(program):
-    body = "step.say('hello'); step.out.write_text('{}')"
+    body = f"step.say('hello'); step.out.write_text({PUBLISHED!r})"
     events = program(body, prepared=True)
     assert kinds(events) == [
         ("plan", None),
@@ -389,7 +394,7 @@ def test_on_a_terminal(small, tmp_path, own, number):
     fifo, terminal = tmp_path / "fifo", Terminal(100, 30)
     os.mkfifo(fifo)
     wait = f"'echo working >&2; read line < $0', {str(fifo)!r}"
-    body = f"await step.run('sh', '-c', {wait}); step.out.write_text('{{}}')"
+    body = f"await step.run('sh', '-c', {wait}); step.out.write_text({PUBLISHED!r})"
     words = ["dataflow", "run", "single", "-dataflow", str(small.flow)]
     process = small(body, prepared=True, words=words * own, terminal=terminal)
     terminal.until("done    prepare", "publish_prepared", "    working", "always")

@@ -9,7 +9,17 @@ dffml finds out late or never: here it is an error that names who says what, and
 
 import contextlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import yaml
 from dffml import DataFlow
@@ -23,7 +33,7 @@ from . import python
 
 GROUP = "dffml.overlays.decentralice.build"
 BASE = "os_decentralice.yaml"
-SET = "-set"  # the name of the part that the command line gives
+GIVEN = "given"  # the name of the part that a caller gives, above all overlays
 SHAPES: Dict[str, Any] = {
     **{name: dict for name in ("definitions", "operations", "flow", "configs")},
     **{"seed": list, "linked": bool, "forward": dict},
@@ -31,6 +41,7 @@ SHAPES: Dict[str, Any] = {
 NAMES = {dict: "mapping", list: "list", bool: "`true` or `false`"}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 0.1 s less
 Keys = Tuple[Any, ...]
+Settings = Mapping[str, Mapping[str, Any]]  # by operation, by name
 
 
 class Part(NamedTuple):
@@ -142,12 +153,16 @@ def _inside(found: List[Tuple[Part, Any, Keys]], key: Any) -> Iterator:
         key -= len(node) if isinstance(node, list) else 0
 
 
-def compose(overlays: Sequence[str] = (), values: Sequence[str] = ()) -> Composition:
+def compose(
+    overlays: Sequence[str] = (), settings: Optional[Settings] = None
+) -> Composition:
     """
-    The flow under overlays: names, or YAML files; above them the ``values`` of single
-    settings, each ``OPERATION.SETTING=VALUE`` in YAML. `UserError` if one has no place.
+    The flow under overlays: names, or YAML files; above them single settings, by
+    operation. `UserError` if one has no place to go.
     """
-    parts = [assigned(values)] if values else []
+    given = Part(GIVEN, {"configs": settings or {}})
+    check_shape(given)
+    parts = [given] if settings else []
     parts += [find(name) for name in overlays]
     base = read(flows.path(BASE))
     return Composition([*wired(parts, base), base])
@@ -203,25 +218,25 @@ def read(path: Path) -> Part:
     return part
 
 
-def assigned(values: Sequence[str]) -> Part:
-    """What the command line sets"""
-    configs: Dict[str, Any] = {}
+def assigned(values: Sequence[str]) -> Settings:
+    """Settings by operation, of such as ``OPERATION.SETTING=VALUE``, a value of YAML"""
+    found: Dict[str, Dict[str, Any]] = {}
     for one in values:
         place, equals, text = one.partition("=")
         operation, dot, name = place.partition(".")
         if not (equals and dot and operation and name):
             raise UserError(
-                f"{SET} {one!r} sets nothing",
+                f"{one!r} sets nothing",
                 remedy="OPERATION.SETTING=VALUE, as compose_root.hostname=wonderland",
             )
         try:
             value = yaml.load(text, Loader=LOADER)
         except yaml.YAMLError as error:
             raise UserError(
-                f"{SET} {place}: the value is no YAML: {error}", remedy="quote it"
+                f"{place}: the value is no YAML: {error}", remedy="quote it"
             ) from error
-        configs.setdefault(operation, {})[name] = value
-    return Part(SET, {"configs": configs})
+        found.setdefault(operation, {})[name] = value
+    return found
 
 
 def check_shape(part: Part) -> None:

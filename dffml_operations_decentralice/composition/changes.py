@@ -23,7 +23,7 @@ class Change(NamedTuple):
         before, after = self.before, self.after
         if before is None:
             said = f"+ {shown(after)}"
-        elif isinstance(before, list) and after[-len(before) or None :] == before:
+        elif isinstance(before, list) and after[len(after) - len(before) :] == before:
             # Lists append: what the flow has is not said again
             said = f"+ {shown(after[: len(after) - len(before)])}"
         else:

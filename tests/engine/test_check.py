@@ -11,7 +11,7 @@ import pytest
 import yaml
 from dffml import DataFlow, GetSingle, Input
 
-from dffml_operations_decentralice import build, compare
+from dffml_operations_decentralice import api, compare
 from dffml_operations_decentralice.engine import progress
 from dffml_operations_decentralice.engine.check import checking
 from dffml_operations_decentralice.errors import SignatureError, UserError
@@ -44,7 +44,7 @@ def flow(varies=()):
 def checked(varies=()):
     async def run():
         with checking(compare.first) as found:
-            await build.run(flow(varies))
+            await api.run(flow(varies))
         return found
 
     with progress.monitored(progress.Recorder()):
@@ -63,7 +63,7 @@ def content(store):
 
 def test_nothing_differs(store):
     with progress.monitored(progress.Recorder()):
-        asyncio.run(build.run(flow()))
+        asyncio.run(api.run(flow()))
     before = content(store)
     found = checked()
     verdicts = {one["operation"]: one["verdict"] for one in found.steps}
@@ -88,7 +88,7 @@ def test_nothing_differs(store):
 )
 def test_what_differs(store, varies, operation, where, what):
     with progress.monitored(progress.Recorder()):
-        asyncio.run(build.run(flow([varies])))
+        asyncio.run(api.run(flow([varies])))
     before = content(store)
     found = checked([varies])
     [differs] = found.of("differs")
@@ -105,7 +105,7 @@ def test_what_differs(store, varies, operation, where, what):
 
 def test_only_one_has_it(store):
     with progress.monitored(progress.Recorder()):
-        asyncio.run(build.run(flow(["name"])))
+        asyncio.run(api.run(flow(["name"])))
     [differs] = checked(["name"]).of("differs")
     assert list(differs["difference"]["where"]) == ["b/name"]
     assert differs["difference"]["what"] == "presence"
@@ -114,7 +114,7 @@ def test_only_one_has_it(store):
 def test_damaged_object(store):
     """Whose content is, by chance, what comes out now"""
     with progress.monitored(progress.Recorder()):
-        asyncio.run(build.run(flow(["bytes"])))
+        asyncio.run(api.run(flow(["bytes"])))
     [log] = store.glob("objects/*-log")
     number = (int(log.read_bytes()[-1:]) + 1) % 8
     new = log.with_name("new")

@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
-from dffml_operations_decentralice import build
+from dffml_operations_decentralice import api
 from dffml_operations_decentralice.composition import compose
 from dffml_operations_decentralice.engine import code
 from dffml_operations_decentralice.engine.digest import (
@@ -27,13 +27,13 @@ from dffml_operations_decentralice.engine.store import Store, key_of
 from ..operations.keys import KEY
 from . import sample
 
-PACKAGE = Path(build.__file__).parent
+PACKAGE = Path(api.__file__).parent
 MIRROR = ["mirror"]
 
 
 def actions_of(overlays):
     """By instance; without tools, which a machine may lack: they are tested below"""
-    flow = build.load(overlays)
+    flow = api.load(overlays)
     found = {name: action_of(flow, name) for name in flow.operations}
     return {
         name: dataclasses.replace(action, tools=())
@@ -126,7 +126,7 @@ def test_settings_are_all_there():
 @pytest.mark.parametrize("overlays", [[], MIRROR])
 def test_each_input_counts(store, overlays):
     """Of an artefact its whole name, as a result may hold it"""
-    opened, flow = Store(store), build.load(overlays)
+    opened, flow = Store(store), api.load(overlays)
     for name, action in actions_of(overlays).items():
         action = dataclasses.replace(action, settings=None, files=())
         inputs = list(flow.operations[name].inputs)
@@ -145,7 +145,7 @@ def test_each_tool_counts(store, tmp_path, monkeypatch):
     """Another program of the same name; see also test_operation"""
     found = set()
     for overlays in ([], MIRROR):
-        flow = build.load(overlays)
+        flow = api.load(overlays)
         for name in flow.operations:
             found |= set(getattr(action_of(flow, name), "tools", ()))
     programs = {one.split()[0] for one in found if not one.startswith("/")}
@@ -174,14 +174,14 @@ compat.install()
 import dffml_operations_decentralice as package
 root = Path(package.__file__).parent
 assert str(root) == sys.argv[1], root
-from dffml_operations_decentralice import build
+from dffml_operations_decentralice import api
 from dffml_operations_decentralice.engine import code
 from dffml_operations_decentralice.engine.plan import action_of
 from dffml_operations_decentralice.engine.store import key_of
 
 actions = {}
 for overlays in ([], ["mirror"]):
-    flow = build.load(overlays)
+    flow = api.load(overlays)
     for name in flow.operations:
         action = action_of(flow, name)
         if action:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from dffml import DataFlow, GetSingle, Input, MemoryOrchestrator
 
-from dffml_operations_decentralice.build import cause
 from dffml_operations_decentralice.engine import commands, operation, progress
 from dffml_operations_decentralice.engine.operation import (
     UPDATE,
@@ -23,7 +22,12 @@ from dffml_operations_decentralice.engine.operation import (
     registered_name,
 )
 from dffml_operations_decentralice.engine.testing import run_operation
-from dffml_operations_decentralice.errors import MissingTool, SpaceError, UserError
+from dffml_operations_decentralice.errors import (
+    MissingTool,
+    SpaceError,
+    UserError,
+    cause,
+)
 
 from ..mounts import apart
 from . import sample

@@ -106,7 +106,7 @@ ROOM = """
 import asyncio, sys
 from pathlib import Path
 from dffml import MemoryOrchestrator
-from dffml_operations_decentralice.build import cause
+from dffml_operations_decentralice.errors import cause
 from tests.engine import sample
 
 async def main():

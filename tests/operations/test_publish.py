@@ -208,7 +208,9 @@ def test_publish(store, tmp_path, monkeypatch, said, kind):
             run(publish.publish_result, store, **given)
     else:
         out = run(publish.publish_result, store, **given)
-        answer = {"result": str(tmp_path / "result"), "verdict": said}
+        paths = {"result": "result", "lock": "os.lock.json"}
+        answer = {name: str(tmp_path / path) for name, path in paths.items()}
+        answer["verdict"] = said
         assert json.loads(out.read_text()) == answer
     assert os.readlink("result") == str(made)
     assert json.loads(Path("os.lock.json").read_text())["version"] == 2

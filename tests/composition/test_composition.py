@@ -3,11 +3,10 @@
 from typing import NewType
 
 import pytest
-import yaml
 
 from dffml_operations_decentralice import composition, flows
-from dffml_operations_decentralice.build import load
-from dffml_operations_decentralice.composition import BASE, compose
+from dffml_operations_decentralice.api import load
+from dffml_operations_decentralice.composition import BASE, assigned, compose
 from dffml_operations_decentralice.engine import Step, operation
 from dffml_operations_decentralice.engine.settings import SettingError
 from dffml_operations_decentralice.errors import UserError
@@ -18,18 +17,6 @@ from dffml_operations_decentralice.types import (
     UnifiedKernelImage,
     UserspaceRepository,
 )
-
-
-@pytest.fixture
-def overlay(tmp_path):
-    """Write an overlay: text, or what YAML makes of data"""
-
-    def write(content, name="mine.yaml"):
-        text = content if isinstance(content, str) else yaml.safe_dump(content)
-        (tmp_path / name).write_text(text)
-        return str(tmp_path / name)
-
-    return write
 
 
 def test_find_overlay(overlay, tmp_path, monkeypatch):
@@ -237,7 +224,7 @@ def test_assigned(overlay):
         "partition.swap=0",
         "build_uki.cmdline=[a=b]",
     ]
-    made = compose([path], values)
+    made = compose([path], assigned(values))
     assert made.settings("compose_root") == {"hostname": "line"}
     assert made.settings("partition") == {"swap": 0}
     assert made.settings("build_uki")["cmdline"][0] == "a=b"
@@ -253,7 +240,7 @@ def test_assigned(overlay):
         ("compose_root.hostname=[", "no YAML"),
         (
             "compose_root.hostname=1",
-            "-set: compose_root: setting 'hostname' must be text",
+            "given: compose_root: setting 'hostname' must be text",
         ),
         ("compose_root.host=x", "unknown setting 'host'"),
         ("nothing.at=all", "'nothing', which is no operation"),
@@ -261,7 +248,7 @@ def test_assigned(overlay):
 )
 def test_assigned_refused(value, said):
     with pytest.raises(UserError) as caught:
-        compose([], [value])
+        compose([], assigned([value]))
     assert said in caught.value.cause
 
 

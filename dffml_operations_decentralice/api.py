@@ -1,23 +1,33 @@
 """
-What the commands do, for programs: build, verify, boot
+What the commands do, for programs
 
-Overlays are names or YAML files, ``values`` are single settings above them, each as
-``OPERATION.SETTING=VALUE`` (`composition.compose`).
+::
+
+    from dffml_operations_decentralice import build
+
+    built = await build(["mirror"], {"compose_root": {"hostname": "wonderland"}})
+    print(built.disk, built.report["kernel"])
+
+``overlays`` are names or YAML files, ``settings`` are single ones above them, by
+operation. ``progress`` is called with each event (schemas/progress.schema.json);
+without it, they are told on standard error. All raise the classes of `errors`. In
+`noasync` there are the same without ``await``.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from dffml import DataFlow, MemoryOrchestrator
 
-from .composition import compose
+from .composition import Settings, compose
 from .engine.check import DIFFERS, SAME, Check, checking
 from .engine.operation import UPDATE
-from .engine.progress import emit
+from .engine.progress import Event, emit, monitored
 from .engine.store import Store, default_root
 from .errors import NetworkError, UserError, cause
 
@@ -25,11 +35,38 @@ GRACE = 10.0  # seconds in which an operation that is cancelled has to clean up
 PROBE = 15.0  # seconds that an upstream has to answer
 PREFIX = "decentralice_"  # of operations that have an entry point
 RESULT = "PublishedResult"
+Progress = Optional[Callable[[Event], None]]
 
 
-def load(overlays: Sequence[str] = (), values: Sequence[str] = ()) -> DataFlow:
+class Built(NamedTuple):
+    """An image that boots, and what is known of it"""
+
+    folder: Path  # has disk.qcow2, report.json, console.log, …
+    lock: Path
+    verdict: str
+    results: Dict[str, str]  # what overlays give besides: paths by type
+
+    @property
+    def disk(self) -> Path:
+        """The qcow2"""
+        return self.folder / "disk.qcow2"
+
+    @property
+    def report(self) -> Dict[str, Any]:
+        """schemas/boot-report.schema.json"""
+        return json.loads((self.folder / "report.json").read_text())
+
+
+class Verdict(NamedTuple):
+    """A disk that boots"""
+
+    folder: Path  # has console.log, …
+    report: Dict[str, Any]  # schemas/boot-report.schema.json
+
+
+def load(overlays: Sequence[str] = (), settings: Optional[Settings] = None) -> DataFlow:
     """The dataflow, its settings checked"""
-    return compose(overlays, values).dataflow()
+    return compose(overlays, settings).dataflow()
 
 
 async def run(flow: DataFlow, *, update: bool = False) -> Dict[str, Any]:
@@ -66,32 +103,41 @@ async def end_others() -> None:
         await asyncio.wait(others, timeout=GRACE)
 
 
+def told(progress: Progress) -> Any:
+    """Have the caller's function told of what happens within a block"""
+    return monitored(progress) if progress else contextlib.nullcontext()
+
+
 async def build(
     overlays: Sequence[str] = (),
-    values: Sequence[str] = (),
+    settings: Optional[Settings] = None,
     *,
     update: bool = False,
-) -> Dict[str, Any]:
-    """
-    Build, boot and publish: what `publish_result` says of the result, and, as
-    ``results``, the paths of what overlays give besides
-    """
-    composition = compose(overlays, values)
-    with composition.locating():
+    progress: Progress = None,
+) -> Built:
+    """Build, boot, and link the result; ``update`` asks the repositories anew"""
+    composition = compose(overlays, settings)
+    with told(progress), composition.locating():
         results = await run(composition.dataflow(), update=update)
-    answer = json.loads(Path(results.pop(RESULT)).read_text())
-    return {**answer, "results": results}
+    said = json.loads(Path(results.pop(RESULT)).read_text())
+    folder, lock = Path(said["result"]), Path(said["lock"])
+    return Built(folder, lock, said["verdict"], results)
 
 
-async def reproduce(overlays: Sequence[str] = (), values: Sequence[str] = ()) -> Check:
+async def reproduce(
+    overlays: Sequence[str] = (),
+    settings: Optional[Settings] = None,
+    *,
+    progress: Progress = None,
+) -> Check:
     """
     Make every step again, and compare with what the store has. Nothing is replaced,
     linked or booted.
     """
     from . import compare
 
-    with checking(compare.first) as found:
-        await run(load(overlays, values))
+    with told(progress), checking(compare.first) as found:
+        await run(load(overlays, settings))
     if not found.of(SAME) + found.of(DIFFERS):
         raise UserError(
             "the store has nothing to compare with",
@@ -100,33 +146,37 @@ async def reproduce(overlays: Sequence[str] = (), values: Sequence[str] = ()) ->
     return found
 
 
-async def verify(
-    disk: Path, overlays: Sequence[str] = (), values: Sequence[str] = ()
-) -> Dict[str, Any]:
-    """Boot a disk to a verdict: the report. Raises `DoesNotBoot` or `VmError`."""
-    from .operations import publish
-    from .operations.boot import boot_verify
-    from .operations.ssi_verify import verify_ssi
+async def boot_verify(
+    disk: Path,
+    overlays: Sequence[str] = (),
+    settings: Optional[Settings] = None,
+    *,
+    progress: Progress = None,
+) -> Verdict:
+    """Boot a disk to its verdict. Raises `DoesNotBoot` or `VmError`."""
+    from .operations import boot, publish, ssi_verify
 
-    composition = compose(overlays, values)
+    composition = compose(overlays, settings)
     composition.validate()
     store = Store(default_root())
-    artefacts = {"disk": str(existing(disk))}
+    artefacts = {"disk": str(existing(Path(disk)))}
     folders: Dict[str, str] = {}
     reports: Dict[str, Any] = {}
-    for name, made in (("report", boot_verify.action), ("ssi", verify_ssi.action)):
-        settings = made.configured(composition.settings(made.name))
-        folders[name] = await made.execute(settings, {**artefacts, **folders}, store)
-        reports[name] = json.loads(Path(folders[name], "report.json").read_text())
+    actions = {"report": boot.boot_verify.action, "ssi": ssi_verify.verify_ssi.action}
+    with told(progress):
+        for name, made in actions.items():
+            wanted = made.configured(composition.settings(made.name))
+            folders[name] = await made.execute(wanted, {**artefacts, **folders}, store)
+            reports[name] = json.loads(Path(folders[name], "report.json").read_text())
     report = publish.merged(reports["report"], reports["ssi"])
     publish.judge(report, Path(folders["report"]))
-    return report
+    return Verdict(Path(folders["report"]), report)
 
 
 async def boot(
     disk: Path,
     overlays: Sequence[str] = (),
-    values: Sequence[str] = (),
+    settings: Optional[Settings] = None,
     *,
     persist: bool = False,
 ) -> int:
@@ -134,8 +184,8 @@ async def boot(
     from .operations.boot import boot_verify
     from .vm.interactive import InteractiveSettings, boot_interactive
 
-    settings = compose(overlays, values).settings("boot_verify")
-    configured = boot_verify.action.configured(settings)
+    given = compose(overlays, settings).settings("boot_verify")
+    configured = boot_verify.action.configured(given)
     machine = InteractiveSettings(
         memory=configured.memory,
         cpus=configured.cpus,
