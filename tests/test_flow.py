@@ -115,10 +115,9 @@ def test_configs(overlays):
 
 @pytest.mark.parametrize("name", sorted(flows.overlays()))
 def test_overlays_that_come_along(name):
-    """Each says what it is for, and has a place in the flow or in that of the mirror"""
+    """Each says what it is for, and has a place in the flow"""
     assert flows.path(name).read_text().startswith("# ")
-    under = ["mirror"] if name.startswith("mirror-") else []
-    compose([name, *under]).dataflow()
+    compose([name]).dataflow()
 
 
 def test_all_overlays_at_once():

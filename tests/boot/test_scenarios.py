@@ -279,8 +279,11 @@ def test_what_was_in_memory_is_there_after_hibernation(lived):
 def hardware(image, tmp_path_factory):
     """The report about Debian's kernel for real machines, on a disk of AHCI"""
     folder = tmp_path_factory.mktemp("hardware")
-    settings = {"boot_verify": {"disk_bus": "ahci"}}
-    return built(folder, image.store, settings, "mirror-hardware", "mirror")
+    settings = {
+        "fetch_debian_kernel": {"flavour": "generic"},
+        "boot_verify": {"disk_bus": "ahci"},
+    }
+    return built(folder, image.store, settings, "hardware", "mirror")
 
 
 def test_a_kernel_for_real_machines(hardware):

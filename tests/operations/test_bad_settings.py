@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dffml_operations_decentralice import build
+from dffml_operations_decentralice.composition import compose
 from dffml_operations_decentralice.errors import UserError
 
 # The line that is meant is marked
@@ -147,7 +147,7 @@ def test_refused_by_file_line_and_key(tmp_path, text):
     [line] = [number for number, one in enumerate(lines, 1) if "# <-" in one]
     key = re.sub(r"[-:\s].*", "", lines[line - 1].strip(" -")) or "setting"
     with pytest.raises(UserError) as caught:
-        build.load([str(path)])
+        compose([str(path)]).dataflow()
     assert caught.value.cause.startswith(f"{path}:{line}: "), caught.value.cause
     operation = lines[1].strip(" :")
     assert f"{operation}: setting '" in caught.value.cause
