@@ -109,7 +109,7 @@ def fedora(releasever: str, key: str) -> Dict[str, Any]:
 @settings
 class KernelLockSettings:
     kernel: List[str] = setting(
-        "Packages of the image: kernel, modules, firmware",
+        "Packages of the image: the kernel and its modules",
         default_factory=list,
     )
     firmware: List[str] = setting(
