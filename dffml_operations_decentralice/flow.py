@@ -24,8 +24,10 @@ from .operations.kernel import (
     kernel_repository,
     lock_kernel_rpms,
 )
+from .operations.loader import check_loader
 from .operations.publish import collect_result, publish_result
 from .operations.root import compose_root, os_release
+from .operations.splash import draw_splash
 from .operations.ssi import build_ssi_service, install_ssi_service, package_ssi_service
 from .operations.ssi_verify import verify_ssi
 from .operations.uki import build_uki
@@ -58,9 +60,11 @@ OPERATIONS = [
     dracut_initrd,
     # The image
     os_release,
+    draw_splash,
     partition,
     build_uki,
     compose_root,
+    check_loader,
     format_root,
     install_bootloader,
     write_disk,

@@ -95,7 +95,7 @@ def test_each_setting_is_documented(name, made):
             assert field.metadata["description"], field.name
 
 
-@pytest.mark.parametrize("overlays", [[], ["mirror"]])
+@pytest.mark.parametrize("overlays", [[], ["mirror"], ["oci"], ["oci", "mirror"]])
 def test_configs(overlays):
     """
     Each operation with settings has them in the flow (dffml has no defaults without),
@@ -125,7 +125,7 @@ def test_all_overlays_at_once():
     compose([*names, "mirror"]).dataflow()
 
 
-@pytest.mark.parametrize("overlays", [[], ["mirror"]])
+@pytest.mark.parametrize("overlays", [[], ["mirror"], ["oci"], ["oci", "mirror"]])
 def test_every_input_has_one_origin(overlays):
     """Two would have the consumer run twice"""
     content = compose(overlays).content
@@ -167,7 +167,7 @@ def test_diagram():
         assert f"decentralice_{one.action.name}" in said or one.action.name in said
 
 
-@pytest.mark.parametrize("name", ["os_decentralice.yaml", "mirror"])
+@pytest.mark.parametrize("name", ["os_decentralice.yaml", "mirror", "oci"])
 def test_files_of_flows(name):
     assert flows.path(name).is_file()
 

@@ -71,7 +71,8 @@ def closure(module_name: str, remembered: Remembered = read_again) -> Set[str]:
         name = pending.pop()
         if name not in found and name.partition(".")[0] in packages:
             found.add(name)
-            pending += _source(name, remembered)[1]
+            # The package itself imports the calls for programs, when they are called
+            pending += _source(name, remembered)[1] if name != OURS else []
             pending.append(name.rpartition(".")[0])  # is imported before it
     return found
 

@@ -5,6 +5,7 @@ The machine starts as hardware does: UEFI firmware, the disk's own ESP, boot loa
 UKI. The disk is never written to, the image knows nothing of being watched.
 """
 
+import dataclasses
 import json
 import shutil
 import time
@@ -19,7 +20,7 @@ from ..types import BootReport, DiskImage, Expectations
 from ..vm.accelerator import Accelerator, find_accelerator, memo_name, remember
 from ..vm.cast import Cast
 from ..vm.expectations import Expectation, read
-from ..vm.outcome import SLOWER, Outcome, Plan
+from ..vm.outcome import SCREENSHOT, SLOWER, Outcome, Plan
 from ..vm.qemu import BUSES, QEMU, Firmware, Machine, find_firmware, overlay_argv
 from ..vm.session import run_machine
 from ..vm.verdict import BOOTS, DOES_NOT_BOOT, VM_FAILED, make_report, progress
@@ -66,7 +67,8 @@ async def boot_verify(
 ) -> BootReport:
     """
     A directory: ``report.json`` (boot-report.schema.json), ``console.log``,
-    ``console.cast``. A machine that could not run gives a report as well.
+    ``console.cast``, ``screenshot.png`` if one could be taken. A machine that could
+    not run gives a report as well.
     """
     expected = read(expectations)
     firmware = find_firmware(step.settings.firmware_code, step.settings.firmware_vars)
@@ -137,6 +139,7 @@ async def boot(
     scale = SLOWER[accelerator]
     config = step.settings
     machine = watched_machine(config, firmware, accelerator, config.disk_bus)
+    machine = dataclasses.replace(machine, screen=True)
     step.out.mkdir(exist_ok=True)
     log, cast = step.out / "console.log", step.out / "console.cast"
     with open(log, "wb") as raw, open(cast, "w", encoding="utf-8") as file:
@@ -155,6 +158,9 @@ async def boot(
             on_output=record,
         )
         outcome = await run_machine(machine, work, plan, step.settings.qemu)
+    (step.out / SCREENSHOT).unlink(missing_ok=True)  # an attempt before
+    if outcome.screenshot.taken:
+        shutil.move(str(work / SCREENSHOT), str(step.out))
     note(step, outcome)
     # Somebody who interrupts the build also ends QEMU: that is no verdict
     signals.check()

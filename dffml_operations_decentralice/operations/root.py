@@ -17,6 +17,7 @@ from ..engine.settings import refused
 from ..errors import UserError
 from ..types import (
     KernelModules,
+    KernelRepository,
     OsRelease,
     RootTree,
     SsiServiceTree,
@@ -37,6 +38,7 @@ from .configuration import (
     write_single,
 )
 from .kernel import kernel_release
+from .motd import write_motd
 from .tree import clamp_times, inside_root, replace_text
 
 USR = "usr"
@@ -77,7 +79,9 @@ class OsReleaseSettings:
 
 @operation
 async def os_release(
-    step: Step[OsReleaseSettings], repository: UserspaceRepository
+    step: Step[OsReleaseSettings],
+    repository: UserspaceRepository,
+    kernel: KernelRepository,
 ) -> OsRelease:
     """https://www.freedesktop.org/software/systemd/man/os-release.html"""
     fields = release_fields(
@@ -85,12 +89,15 @@ async def os_release(
         step.settings.id,
         step.settings.image_version,
         repositories.read(repository),
+        repositories.read(kernel),
     )
     step.out.write_text("".join(f"{k}={quoted(v)}\n" for k, v in fields.items()))
     return OsRelease(str(step.out))
 
 
-def release_fields(name: str, ident: str, version: str, source: dict) -> Dict[str, str]:
+def release_fields(
+    name: str, ident: str, version: str, source: dict, kernel: dict
+) -> Dict[str, str]:
     """os-release's fields; an image of a mirror says so"""
     variant = source["variant"]
     fields = {
@@ -102,6 +109,9 @@ def release_fields(name: str, ident: str, version: str, source: dict) -> Dict[st
         "IMAGE_ID": ident,
         "IMAGE_VERSION": version,
         "HOME_URL": "https://github.com/dffml/dffml",
+        # The two worlds that it is made of
+        "DECENTRALICE_USERSPACE": source["distribution"],
+        "DECENTRALICE_KERNEL": kernel["distribution"],
     }
     if variant:
         fields["VARIANT"] = source["distribution"]
@@ -137,6 +147,7 @@ async def compose_root(
     await step.thread(add_kernel, Path(modules), root)
     for name in ("root", *additions(want)):
         await step.thread(add_files, step.files / name, root)
+    write_motd(root, Path(release), kernel_release(modules), APK_DATABASE)
     if want.files:
         await step.thread(add_files, Path(want.files), root)
     replace_text(root / "usr/lib/os-release", Path(release).read_text())
@@ -223,19 +234,28 @@ def add_kernel(kernel: Path, root: Path) -> None:
 
 
 def add_tree(source: Path, inside: Path, root: Path, leave=None) -> None:
-    """Add an artefact's directory to what may be there already"""
+    """
+    Add an artefact's directory to what may be there already; a file that both have is a
+    conflict, as neither world's programs would say whose it is
+    """
 
     def place(_source: str, target: str) -> None:
         take(Path(_source), Path(target).relative_to(root), root)
 
-    shutil.copytree(
-        source,
-        root / inside,
-        symlinks=True,
-        ignore=leave,
-        copy_function=place,
-        dirs_exist_ok=True,
-    )
+    try:
+        shutil.copytree(
+            source,
+            root / inside,
+            symlinks=True,
+            ignore=leave,
+            copy_function=place,
+            dirs_exist_ok=True,
+        )
+    except shutil.Error as error:
+        for _source, target, _why in error.args[0]:
+            if os.path.lexists(target):
+                raise conflict(Path(target).relative_to(root)) from error
+        raise
 
 
 def add_files(source: Path, root: Path) -> None:

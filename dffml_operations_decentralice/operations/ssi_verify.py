@@ -41,7 +41,7 @@ CONSOLE = "console.log"
 @settings
 class SsiVerifySettings:
     enabled: bool = setting(
-        "Whether to prove it: two more boots, minutes without KVM", default=False
+        "Whether to prove it: two more boots, minutes without KVM", default=True
     )
     memory: int = setting("Memory of the machine, MiB", default=2048, minimum=256)
     cpus: int = setting("Processors of the machine", default=2, minimum=1)

@@ -67,6 +67,9 @@ class Machine:
     network: str = ""  # "", "restricted" (no way out), "open"
     forwards: Tuple[Tuple[int, int], ...] = ()  # host's loopback port, guest's port
     reboot: bool = False
+    # A screen that the firmware draws on: memory of the machine, so that a kernel which
+    # writes its console there is no slower. https://www.qemu.org/docs/master/specs/fw_cfg.html
+    screen: bool = False
 
 
 def find_firmware(code: str = "", variables: str = "") -> Firmware:
@@ -104,6 +107,8 @@ def qemu_argv(machine: Machine, qemu: str = QEMU) -> List[str]:
     argv += _board(machine)
     argv += _channels(machine)
     argv += ["-device", "virtio-rng-pci"]
+    if machine.screen:
+        argv += ["-device", "ramfb"]
     if not machine.reboot:
         argv += ["-no-reboot"]
     if machine.disk:

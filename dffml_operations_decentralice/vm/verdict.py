@@ -13,7 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 from ..guest.document import read_document
 from . import outcome as ended
 from .expectations import Expectation, Seen, compare
-from .outcome import Outcome
+from .outcome import SCREENSHOT, Outcome
 from .qemu import unavailable_accelerator
 from .signs import POWER_OFF, REPORT
 
@@ -206,6 +206,12 @@ def make_report(
         "guest": guest,
         "accelerator": accelerator,
         "disk": disk,
+        "screenshot": {
+            "file": SCREENSHOT if outcome.screenshot.taken else "",
+            "stage": outcome.screenshot.stage,
+            "seconds": outcome.screenshot.seconds,
+            "reason": outcome.screenshot.reason,
+        },
         "qemu": outcome.qemu,
         "seconds": outcome.seconds,
         "versions": versions,

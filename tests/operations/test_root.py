@@ -28,6 +28,7 @@ from dffml_operations_decentralice.operations.tree import inside_root
 
 SOURCE = {"variant": "", "distribution": "Wolfi"}
 MIRROR = {"variant": "mirror", "distribution": "Debian trixie in Wolfi's format"}
+FEDORA = {"variant": "", "distribution": "Fedora 44"}
 
 
 def want(**values):
@@ -35,15 +36,17 @@ def want(**values):
 
 
 def test_release_fields():
-    fields = release_fields("OS DecentrAlice", "decentralice", "1", SOURCE)
+    fields = release_fields("OS DecentrAlice", "decentralice", "1", SOURCE, FEDORA)
     assert fields["PRETTY_NAME"] == "OS DecentrAlice 1"
     assert fields["IMAGE_ID"] == fields["ID"] == "decentralice"
     assert fields["IMAGE_VERSION"] == fields["VERSION_ID"] == "1"
+    assert fields["DECENTRALICE_USERSPACE"] == "Wolfi"
+    assert fields["DECENTRALICE_KERNEL"] == "Fedora 44"
     assert "VARIANT_ID" not in fields
 
 
 def test_release_fields_of_a_mirror():
-    fields = release_fields("OS DecentrAlice", "decentralice", "1", MIRROR)
+    fields = release_fields("OS DecentrAlice", "decentralice", "1", MIRROR, FEDORA)
     assert fields["VARIANT_ID"] == "mirror"
     assert fields["VARIANT"] == "Debian trixie in Wolfi's format"
     assert fields["PRETTY_NAME"] == "OS DecentrAlice 1 (mirror)"
@@ -79,8 +82,10 @@ def run(operation, store, settings=None, **artefacts):
 
 
 def test_os_release(store, tmp_path):
-    repository.write(tmp_path / "repository", {**MIRROR, "keys": []})
-    given = {"repository": str(tmp_path / "repository")}
+    given = {"repository": MIRROR, "kernel": FEDORA}
+    for name, description in given.items():
+        repository.write(tmp_path / name, {**description, "keys": []})
+        given[name] = str(tmp_path / name)
     out = run(root.os_release, store, {"name": "My OS"}, **given)
     assert 'NAME="My OS"\nID=decentralice\n' in out.read_text()
     assert "\nVARIANT_ID=mirror\n" in out.read_text()
@@ -159,6 +164,21 @@ def test_add_kernel(tmp_path):
     found = {str(p.relative_to(there)) for p in there.rglob("*") if p.is_file()}
     assert found == {"modules.dep", "kernel/fs/ext4.ko"}
     assert (tmp_path / "root/usr/lib/firmware/amd/x.bin").exists()
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_file_of_both_worlds(link, tmp_path):
+    """Neither replaces the other's, whatever it is"""
+    (tmp_path / "modules/modules/6.1").mkdir(parents=True)
+    ours = write(tmp_path / "modules/firmware/amd/x.bin", "x")
+    if link:
+        ours.unlink()
+        ours.symlink_to("y.bin")
+    there = write(tmp_path / "root/usr/lib/firmware/amd/x.bin", "z")
+    with pytest.raises(UserError) as caught:
+        add_kernel(tmp_path / "modules", tmp_path / "root")
+    assert "/usr/lib/firmware/amd/x.bin is in two packages" in caught.value.cause
+    assert there.read_text() == "z"
 
 
 def test_add_kernel_without_firmware(tmp_path):
@@ -258,7 +278,6 @@ def tree(image):
 def test_image_says_what_it_is(tree):
     fields = (tree / "usr/lib/os-release").read_text().splitlines()
     assert {"ID=decentralice", "VARIANT_ID=mirror"} <= set(fields)
-    assert (tree / "etc/motd").read_text().strip()
     assert os.readlink(tree / "etc/os-release") == "../usr/lib/os-release"
 
 

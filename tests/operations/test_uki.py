@@ -3,13 +3,17 @@ from pathlib import Path
 
 import pytest
 
+from dffml_operations_decentralice.drawing.canvas import Canvas
 from dffml_operations_decentralice.engine.settings import SettingError, validated
+from dffml_operations_decentralice.errors import UserError
 from dffml_operations_decentralice.operations.partitions import Partition
 from dffml_operations_decentralice.operations.uki import (
+    BMP,
     MAX_CMDLINE,
     RESUME,
     UkiSettings,
     boot_loader,
+    picture,
     resume,
     ukify_argv,
 )
@@ -19,8 +23,35 @@ def test_ukify_argv():
     argv = ukify_argv("6.1.0", ["root=gpt-auto", "rw"])
     assert argv[:2] == ["ukify", "build"]
     assert "--cmdline=root=gpt-auto rw" in argv and "--uname=6.1.0" in argv
-    assert not [one for one in argv if one.startswith("--splash")]
-    assert "--splash=/run/splash.bmp" in ukify_argv("6.1.0", [], splash=True)
+    assert "--splash=/run/splash.bmp" in argv
+
+
+def test_picture(tmp_path):
+    """What an overlay gives is shown instead of what is drawn"""
+    assert picture("", "/drawn.bmp") == "/drawn.bmp"
+    given = tmp_path / "given.bmp"
+    given.write_bytes(Canvas(3, 2, (1, 2, 3)).bmp())
+    assert picture(str(given), "/drawn.bmp") == str(given)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"BM",
+        b"\x89PNG\r\n\x1a\n" + bytes(60),
+        BMP.pack(b"BM", 32, 0) + bytes(60),
+        BMP.pack(b"BM", 24, 1) + bytes(60),
+        None,
+    ],
+    ids=["empty", "short", "png", "32 bits", "compressed", "missing"],
+)
+def test_pictures_that_are_refused(tmp_path, content):
+    given = tmp_path / "given.bmp"
+    if content is not None:
+        given.write_bytes(content)
+    with pytest.raises(UserError, match="given.bmp"):
+        picture(str(given), "/drawn.bmp")
 
 
 LONGEST = MAX_CMDLINE - RESUME - 1
@@ -84,6 +115,7 @@ def test_image(image):
     cmdline = found[".cmdline"].rstrip(b"\0").decode().split()
     assert {"console=ttyS0", "root=gpt-auto", "rw"} <= set(cmdline)
     assert found[".initrd"] == image.artefact("initrd.img").read_bytes()
+    assert found[".splash"] == image.artefact("splash.bmp").read_bytes()
     assert found[".osrel"].rstrip(b"\0") == image.artefact("os-release").read_bytes()
     modules = image.artefact("kernel-modules") / "modules"
     [release] = modules.iterdir()

@@ -81,6 +81,8 @@ def test_firmware_is_read_only_and_its_variables_are_not():
         (Machine(), "-netdev", False),
         (Machine(), "-blockdev", False),
         (Machine(network="open"), "-netdev", True),
+        (Machine(screen=True), "ramfb", True),
+        (Machine(), "ramfb", False),
         (Machine(credentials=(("a", b"b"),)), "-smbios", True),
     ],
 )

@@ -11,7 +11,7 @@ from dffml_operations_decentralice.schemas import schema
 from dffml_operations_decentralice.vm import outcome as ended
 from dffml_operations_decentralice.vm.console import Console
 from dffml_operations_decentralice.vm.expectations import Expectation
-from dffml_operations_decentralice.vm.outcome import Outcome
+from dffml_operations_decentralice.vm.outcome import Outcome, Screenshot
 from dffml_operations_decentralice.vm.verdict import make_report, progress
 
 READY = 'HTTP/1.0 200 OK\r\n\r\n{"status":{"status":"ready"}}'
@@ -40,13 +40,19 @@ def report(
     detail="",
     ssi=True,
     expectations=(),
+    screenshot=None,
 ):
     console = Console()
     if text:
         console.feed(text, 1.0)
     if ending == ended.POWERED_OFF:
         console.reach("power-off", 2.0)
-    outcome = Outcome(ending, detail, console, 2.0, document=raw, errors=errors)
+    outcome = Outcome(
+        *(ending, detail, console, 2.0),
+        document=raw,
+        errors=errors,
+        screenshot=screenshot or Screenshot(reason="there is no screen"),
+    )
     return make_report(
         outcome,
         accelerator={"name": "tcg", "reason": "set"},
@@ -60,6 +66,21 @@ def report(
 def valid(found):
     jsonschema.Draft202012Validator(schema("boot-report")).validate(found)
     return found
+
+
+@pytest.mark.parametrize(
+    "shot, file",
+    [
+        (Screenshot(taken=True, stage="kernel", seconds=4.5), "screenshot.png"),
+        (Screenshot(stage="kernel", reason="QEMU gave none: no PNG"), ""),
+        (Screenshot(reason="no kernel was started"), ""),
+    ],
+)
+def test_screenshot(shot, file):
+    told = valid(report(raw=document(), screenshot=shot))["screenshot"]
+    assert told["file"] == file
+    assert bool(told["reason"]) is not bool(file)
+    assert (told["stage"], told["seconds"]) == (shot.stage, shot.seconds)
 
 
 def test_boots():
