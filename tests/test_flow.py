@@ -113,6 +113,18 @@ def test_configs(overlays):
     compose(overlays).validate()
 
 
+@pytest.mark.parametrize("name", sorted(flows.overlays()))
+def test_overlays_that_come_along(name):
+    """Each says what it is for, and has a place in the flow"""
+    assert flows.path(name).read_text().startswith("# ")
+    compose([name]).dataflow()
+
+
+def test_all_overlays_at_once():
+    names = sorted({*flows.overlays()} - {"mirror"})
+    compose([*names, "mirror"]).dataflow()
+
+
 @pytest.mark.parametrize("overlays", [[], ["mirror"], ["oci"], ["oci", "mirror"]])
 def test_every_input_has_one_origin(overlays):
     """Two would have the consumer run twice"""

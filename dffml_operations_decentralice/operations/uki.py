@@ -6,23 +6,27 @@ https://uapi-group.org/specifications/specs/unified_kernel_image/
 
 import struct
 from pathlib import Path
-from typing import List
+from typing import Dict, Iterator, List
 
 from ..engine import Step, operation, setting, settings
+from ..engine.settings import Problem, refused
 from ..errors import UserError
 from ..types import (
     Initrd,
     KernelModules,
     OsRelease,
+    PartitionTable,
     Splash,
     ToolsTree,
     UnifiedKernelImage,
 )
 from .kernel import kernel_release
+from .partitions import Partition, partitions_of
 
 EFI = "/usr/lib/systemd/boot/efi"
 STUB = f"{EFI}/linuxx64.efi.stub"
 MAX_CMDLINE = 2048  # characters: x86's COMMAND_LINE_SIZE
+RESUME = 64  # of them, for `hibernation`
 # Magic, bits of a pixel, compression
 # https://learn.microsoft.com/windows/win32/gdi/bitmap-storage
 BMP = struct.Struct("<2s26xHI")
@@ -30,12 +34,29 @@ BMP = struct.Struct("<2s26xHI")
 
 @settings
 class UkiSettings:
-    cmdline: List[str] = setting("Kernel command line", default_factory=list)
+    cmdline: List[str] = setting(
+        "Kernel command line", default_factory=list, pattern=r"[^\n\0]+"
+    )
+    hibernation: bool = setting(
+        "Whether the machine may resume from its swap partition; the initrd needs "
+        "dracut's module `resume`",
+        default=False,
+    )
     splash: str = setting(
         "Splash image, a 24-bit BMP file; empty: that which draw_splash makes",
         default="",
         file=True,
     )
+
+    def problems(self) -> Iterator[Problem]:
+        """What the words would be together"""
+        length = len(" ".join(self.cmdline))
+        if length >= MAX_CMDLINE - RESUME:
+            yield Problem(
+                ("cmdline",),
+                f"has {length} characters",
+                f"a line of less than {MAX_CMDLINE - RESUME}",
+            )
 
 
 @operation(result="decentralice.efi", space=35)
@@ -46,6 +67,7 @@ async def build_uki(
     os_release: OsRelease,
     splash: Splash,
     tools: ToolsTree,
+    table: PartitionTable,
 ) -> UnifiedKernelImage:
     """
     One EFI program of kernel, initrd, command line, os-release and splash, by ukify
@@ -61,9 +83,12 @@ async def build_uki(
         os_release: "/run/os-release",
         picture(step.settings.splash, splash): "/run/splash.bmp",
     }
+    words = list(step.settings.cmdline)
+    if step.settings.hibernation:
+        words.append(resume(partitions_of(table)))
     await step.run_in(
         tools,
-        *ukify_argv(release, step.settings.cmdline),
+        *ukify_argv(release, words),
         ro_bind=files,
         bind={target: "/run/out"},
     )
@@ -91,14 +116,22 @@ def picture(given: str, drawn: str) -> str:
     return given
 
 
-def ukify_argv(release: str, cmdline: List[str]) -> List[str]:
-    """ukify's arguments; `UserError` if the kernel could not take the command line"""
-    line = " ".join(cmdline)
-    if len(line) >= MAX_CMDLINE or "\n" in line:
-        raise UserError(
-            f"a kernel command line of {len(line)} characters",
-            remedy=f"a line of less than {MAX_CMDLINE}: setting `cmdline` of build_uki",
+def resume(partitions: Dict[str, Partition]) -> str:
+    """
+    The word that says where a machine that hibernated is. Since 254 systemd finds it
+    by a variable of the firmware, too; older ones, as of initrds, by this alone.
+    """
+    if "swap" not in partitions:
+        raise refused(
+            *("build_uki", ("hibernation",), "needs a swap partition"),
+            "give `swap` of partition what the machine has as memory, in MiB",
         )
+    return f"resume=PARTUUID={partitions['swap'].uuid}"
+
+
+def ukify_argv(release: str, cmdline: List[str]) -> List[str]:
+    """ukify's arguments"""
+    line = " ".join(cmdline)
     return [
         *("ukify", "build"),
         "--linux=/run/vmlinuz",

@@ -103,6 +103,29 @@ def test_root_swap_and_esp_are_found_by_their_types(image):
     assert len(guest["swaps"]) == 1
 
 
+def test_its_settings_are_seen_inside(image):
+    """Each one that has a default, and those of the flow"""
+    seen = {one["setting"]: one["ok"] for one in image.report["settings"]}
+    assert seen == {
+        "compose_root.hostname": True,
+        "compose_root.locale": True,
+        "compose_root.timezone": True,
+        "compose_root.root_password_hash": True,
+        "partition": True,
+        "lock_kernel_rpms.kernel": True,
+        "build_uki.cmdline": True,
+        "os_release": True,
+        "install_bootloader": True,
+        "lock_userspace.packages": True,
+    }
+
+
+def test_it_has_its_settings_for_root_alone(image):
+    path = image.artefact("root-tree") / "usr/lib/decentralice/settings.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert json.loads(path.read_text())["compose_root"]["hostname"] == "alice"
+
+
 def test_the_recordings_are_there(image):
     assert b"Linux version" in (image.directory / "console.log").read_bytes()
     with open(image.directory / "console.cast") as cast:

@@ -4,12 +4,17 @@ from pathlib import Path
 import pytest
 
 from dffml_operations_decentralice.drawing.canvas import Canvas
+from dffml_operations_decentralice.engine.settings import SettingError, validated
 from dffml_operations_decentralice.errors import UserError
+from dffml_operations_decentralice.operations.partitions import Partition
 from dffml_operations_decentralice.operations.uki import (
     BMP,
     MAX_CMDLINE,
+    RESUME,
+    UkiSettings,
     boot_loader,
     picture,
+    resume,
     ukify_argv,
 )
 
@@ -49,18 +54,40 @@ def test_pictures_that_are_refused(tmp_path, content):
         picture(str(given), "/drawn.bmp")
 
 
-@pytest.mark.parametrize("cmdline", [[], ["x" * (MAX_CMDLINE - 1)], ["a"] * 1024])
+LONGEST = MAX_CMDLINE - RESUME - 1
+
+
+@pytest.mark.parametrize("cmdline", [[], ["x" * LONGEST], ["a"] * (LONGEST // 2)])
 def test_command_lines(cmdline):
-    assert ukify_argv("6.1", cmdline)
+    validated(UkiSettings, {"cmdline": cmdline}, "build_uki")
 
 
-@pytest.mark.parametrize("cmdline", [["x" * MAX_CMDLINE], ["a"] * 1025, ["a\nb"]])
-def test_command_lines_that_are_refused(cmdline):
-    with pytest.raises(UserError, match="cmdline"):
-        try:
-            ukify_argv("6.1", cmdline)
-        except UserError as error:
-            raise UserError(error.remedy, remedy="") from error
+@pytest.mark.parametrize(
+    "cmdline, path",
+    [
+        (["x" * (LONGEST + 1)], ("cmdline",)),
+        (["a"] * (LONGEST // 2 + 2), ("cmdline",)),
+        (["a", "a\nb"], ("cmdline", 1)),
+        ([""], ("cmdline", 0)),
+    ],
+)
+def test_command_lines_that_are_refused(cmdline, path):
+    with pytest.raises(SettingError) as caught:
+        validated(UkiSettings, {"cmdline": cmdline}, "build_uki")
+    assert caught.value.path == path
+
+
+def test_resume():
+    swap = Partition("swap", 1, 64, "9ae91b15-faa5-5511-9a95-592fc8b68fbc", "f")
+    word = resume({"swap": swap})
+    assert word == "resume=PARTUUID=9ae91b15-faa5-5511-9a95-592fc8b68fbc"
+    assert len(word) < RESUME
+
+
+def test_no_resume_without_swap():
+    with pytest.raises(SettingError, match="swap") as caught:
+        resume({})
+    assert (caught.value.of, caught.value.path) == ("build_uki", ("hibernation",))
 
 
 def test_boot_loader():
