@@ -49,7 +49,7 @@ def test_nothing_crashes(target, tmp_path):
     for number, raw in enumerate(seeds(target)):
         (corpus / str(number)).write_bytes(raw)
     argv = [sys.executable, "-m", "tests.loader.fuzz", target, str(corpus)]
-    argv += [f"-max_total_time={SECONDS}", f"-rss_limit_mb={MEMORY}", "-timeout=10"]
+    argv += [f"-max_total_time={SECONDS}", f"-rss_limit_mb={MEMORY}", "-timeout=120"]
     argv += ["-max_len=4096", f"-artifact_prefix={tmp_path}/", "-print_final_stats=1"]
     done = subprocess.run(
         argv,
