@@ -66,6 +66,7 @@ def daily(key):
 def built(folder, store, settings, *overlays):
     """The report of a build, in whose folder ``result`` is"""
     overlay = folder / "mine.yaml"
+    settings = {"verify_ssi": {"enabled": False}, **settings}  # which others prove
     overlay.write_text(yaml.safe_dump({"linked": True, "configs": settings}))
     done = subprocess.run(
         [*BUILD, "-overlays", str(overlay), *overlays],
