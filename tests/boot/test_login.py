@@ -1,6 +1,7 @@
 """What somebody sees who logs in"""
 
 import asyncio
+import re
 import shutil
 import subprocess
 
@@ -41,11 +42,11 @@ def test_the_console_shows_the_motd(image, tmp_path):
             more.set()
 
         async def logged_in(_guest):
-            while b"@alice" not in said and b"alice:~" not in said:
+            while not re.search(rb"  Identity .*\r\n", said):
                 more.clear()
                 await more.wait()
 
-        plan = Plan(overall=60 * scale, scale=scale, on_output=heard, act=logged_in)
+        plan = Plan(overall=40 * scale, scale=scale, on_output=heard, act=logged_in)
         return await run_machine(machine, tmp_path, plan)
 
     outcome = asyncio.run(run())

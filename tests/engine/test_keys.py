@@ -261,7 +261,9 @@ def module_name(path: str) -> str:
 
 def reachable(site: Path, module: str):
     """What Python's own finder of modules says that a module imports, of ours"""
-    finder = modulefinder.ModuleFinder(path=[str(site)])
+    # The package itself imports it when a program calls it
+    on_demand = [f"{PACKAGE.name}.api"]
+    finder = modulefinder.ModuleFinder(path=[str(site)], excludes=on_demand)
     finder.import_hook(module)
     return {one for one in finder.modules if one.partition(".")[0] == PACKAGE.name}
 
