@@ -28,7 +28,7 @@ OPTIONS = {
     "UserKnownHostsFile": "/dev/null",
     "ConnectTimeout": "300",
 }
-DAILY = ["ssh", "podman", "hibernation", "mirror"]
+DAILY = ["daily-driver", "ssh", "podman", "hibernation", "mirror"]
 
 
 def daily(key):
@@ -44,7 +44,6 @@ def daily(key):
         "sudo_password": False,
     }
     return {
-        "lock_userspace": {"packages": ["sudo", "tzdata", "kbd", "console-data"]},
         "compose_root": {
             "hostname": "wonderland",
             "timezone": "Europe/Berlin",
