@@ -270,7 +270,7 @@ def lacking(root: Path, want: RootSettings) -> Iterator[Tuple[tuple, str, str]]:
         yield ("timezone",), cause, package("tzdata")
     if want.keymap and not has_keymap(root, want.keymap):
         cause = f"is {want.keymap}, which the image has not"
-        yield ("keymap",), cause, package("kbd") + " (of Debian: console-data, too)"
+        yield ("keymap",), cause, package("kbd")
     programs = [(("keymap",), "/usr/bin/loadkeys", "kbd", bool(want.keymap))]
     programs += [(("ssh",), "/usr/bin/sshd", "openssh-server", want.ssh.enabled)]
     programs += [(("ssh",), "/usr/bin/ssh-keygen", "openssh-keygen", want.ssh.enabled)]

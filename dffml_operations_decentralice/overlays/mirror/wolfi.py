@@ -32,6 +32,7 @@ ASSUMED: Dict[str, Tuple[str, ...]] = {
 # What a program needs in practice and Debian has by being essential, or by alternatives
 ALSO: Dict[str, List[str]] = {
     "bash": ["dash"],
+    "kbd": ["console-data"],
     "podman": ["dbus-user-session"],
     "systemd": ["systemd-sysv"],
     "systemd-boot": ["systemd-boot-efi"],
