@@ -153,20 +153,23 @@ async def compose_root(
     """
     check_settings(step.settings)
     root = step.out
-    root.mkdir()
-    for argv in copy_argvs(Path(userspace), root):
-        await step.run(*argv)
+    await copy_tree(step, userspace, root)
     await step.thread(merge, Path(service, "root"), root)
     await step.thread(add_kernel, Path(modules), root)
+    await complete(step, root, Path(release).read_text())
+    return RootTree(str(root))
+
+
+async def complete(step: Step[Any], root: Path, release: str) -> None:
+    """What a tree of packages lacks to be a root: ours, the settings', a first boot's"""
     await step.thread(add_files, step.files / "root", root)
     if step.settings.files:
         await step.thread(add_files, Path(step.settings.files), root)
-    replace_text(root / "usr/lib/os-release", Path(release).read_text())
+    replace_text(root / "usr/lib/os-release", release)
     await step.thread(configure, root, step.settings)
     await finish(step, root)
     await step.thread(set_accounts, root, step.settings)
     await step.thread(tidy, root, step.epoch)
-    return RootTree(str(root))
 
 
 def check_settings(want: RootSettings) -> None:
@@ -196,6 +199,13 @@ def check_settings(want: RootSettings) -> None:
             f"compose_root: setting 'files': {want.files} is no directory",
             remedy="give a directory whose tree is as it shall be in the image",
         )
+
+
+async def copy_tree(step: Step[Any], source: str, root: Path) -> None:
+    """A tree of packages as a directory that is to be changed"""
+    root.mkdir()
+    for argv in copy_argvs(Path(source), root):
+        await step.run(*argv)
 
 
 def copy_argvs(source: Path, root: Path) -> List[List[str]]:

@@ -1,0 +1,108 @@
+"""
+Fedora's systemd is PID 1, in Fedora's own tree; Wolfi's userspace is a directory of it
+
+What is Wolfi's runs in that directory, by ``RootDirectory=``: the SSI service, the login
+at the consoles, and the service manager of each user. Nothing is mixed: no program of
+one distribution sees a library of the other.
+https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#RootDirectory=
+"""
+
+import shutil
+from pathlib import Path
+from typing import List
+
+from ...engine import Step, operation, setting, settings
+from ...errors import UserError
+from ...operations.root import (
+    UNIT,
+    RootSettings,
+    add_files,
+    add_kernel,
+    check_settings,
+    complete,
+    copy_tree,
+    merge,
+)
+from ...types import (
+    FedoraTree,
+    KernelModules,
+    OsRelease,
+    RootTree,
+    SsiServiceTree,
+    UserspaceTree,
+)
+from .common import additions, release_of
+
+WAY = "init-fedora-root"
+WOLFI = "wolfi"
+UNITS = "usr/lib/systemd/system"
+# What PID 1 has to have of the service's package, beside its units: it looks for the
+# number of a user before it enters the directory
+OUTSIDE = ("usr/lib/sysusers.d", "usr/lib/systemd/system-preset")
+
+
+@settings
+class FedoraRootSettings(RootSettings):
+    """Settings of `compose_root`, which hold in both trees, and one more"""
+
+    services: List[str] = setting(
+        "Units of Wolfi's packages that are started, in Wolfi's userspace",
+        default_factory=lambda: ["ssi-service.socket", "ssi-service.service"],
+        pattern=UNIT.pattern,
+    )
+
+
+@operation(files=("root", "init_routes"), tools=("cp",), space=350)
+async def compose_fedora_root(
+    step: Step[FedoraRootSettings],
+    userspace: UserspaceTree,
+    service: SsiServiceTree,
+    modules: KernelModules,
+    release: OsRelease,
+    fedora: FedoraTree,
+) -> RootTree:
+    """
+    Fedora's tree with its kernel modules, and in ``/wolfi`` a whole root of Wolfi's
+    userspace and the SSI service
+
+    https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#Paths
+    """
+    check_settings(step.settings)
+    root, wolfi = step.out, step.out / WOLFI
+    await copy_tree(step, fedora, root)
+    await copy_tree(step, userspace, wolfi)
+    await step.thread(merge, Path(service, "root"), wolfi)
+    text = release_of(release, WAY)
+    await complete(step, wolfi, text)
+    await step.thread(add_kernel, Path(modules), root)
+    for files in additions(step, "fedora_root", root):
+        await step.thread(add_files, files, root)
+    drop_in = step.files / "init_routes" / "services" / "50-wolfi.conf"
+    for folder in OUTSIDE:
+        for source in Path(service, "root", folder).iterdir():
+            place(source, root / folder / source.name)
+    bring_out(wolfi, root, step.settings.services, drop_in)
+    await complete(step, root, text)
+    return RootTree(str(root))
+
+
+def bring_out(wolfi: Path, root: Path, units: List[str], drop_in: Path) -> None:
+    """Let PID 1 have units of Wolfi's, which start what is in the directory"""
+    for name in units:
+        source = wolfi / UNITS / name
+        if not source.is_file():
+            raise UserError(
+                f"compose_root: setting 'services' has {name}, which Wolfi has not",
+                remedy="add its package to lock_userspace, or leave it out",
+            )
+        place(source, root / UNITS / name)
+        if name.endswith(".service"):
+            place(drop_in, root / UNITS / f"{name}.d" / drop_in.name)
+
+
+def place(source: Path, target: Path) -> None:
+    """A copy of a file, for all to read"""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)
+    target.chmod(0o644)
