@@ -141,6 +141,9 @@ class BuildConfig:
         "Make every step again and compare with what the store has; replaces nothing",
         default=False,
     )
+    force: bool = field(
+        "Build although `check_loader` says that it would not start", default=False
+    )
     progress: str = field(PROGRESS, default="auto")
 
 
@@ -154,7 +157,10 @@ class Build(Command):
 
         if self.check:
             return await self.checked()
-        built = await api.build(self.overlays, self.given(), update=self.update)
+        settings = self.given()
+        if self.force:
+            settings.setdefault("check_loader", {})["force"] = True
+        built = await api.build(self.overlays, settings, update=self.update)
         paths = {"result": str(built.folder), "lock": str(built.lock)}
         return {**paths, "verdict": built.verdict, "results": built.results}
 
@@ -220,6 +226,47 @@ class Boot(Command):
         status = await api.boot(disk, self.overlays, self.given(), persist=self.persist)
         if status:
             sys.exit(status)
+        return CMDOutputOverride
+
+
+@config
+class CheckLoaderConfig:
+    directory: str = field("The tree, such as a root file system's")
+    init: str = field("PID 1, as `init=` of the kernel's command line", default="")
+    layers: List[str] = field(
+        "Directories of the tree that the initrd merges by overlayfs, uppermost first",
+        default_factory=lambda: [],
+    )
+    everything: bool = field(
+        "Each program, script and library, not only what PID 1 starts", default=False
+    )
+    json: bool = field("The report, for programs", default=False)
+
+
+class CheckLoader(Command):
+    """Whether what PID 1 starts in a tree would start; nothing of it is run"""
+
+    CONFIG = CheckLoaderConfig
+    uses_store = False
+
+    async def answer(self, monitor) -> Any:
+        from . import loader
+        from .engine import namespace
+        from .operations.loader import answered, refusal
+
+        if not os.path.isdir(self.directory):
+            raise UserError(
+                f"{self.directory} is no directory", remedy="give that of a tree"
+            )
+        # A store's trees have files of several owners; others may be looked at without
+        with contextlib.suppress(DecentrAliceError):
+            namespace.become_root()
+        report = answered(self.directory, self.init, self.everything, self.layers)
+        text = json.dumps(report, indent=1, sort_keys=True)
+        print(text if self.json else "\n".join(loader.sentences(report)))
+        error = refusal(report, "`-json` tells where was searched")
+        if error:
+            raise error
         return CMDOutputOverride
 
 
@@ -720,3 +767,7 @@ class DecentrAlice(CMD):
     vulnerabilities = Vulnerabilities
     doctor = Doctor
     upstreams = Upstreams
+
+
+# As a member of the class, dffml would have it as `checkloader`
+setattr(DecentrAlice, "check-loader", CheckLoader)

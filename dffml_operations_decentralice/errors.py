@@ -93,7 +93,7 @@ class VmError(DecentrAliceError):
 
 
 class DoesNotBoot(DecentrAliceError):
-    """An image that was booted, and failed"""
+    """An image that was booted, and failed, or of which it is known that it would"""
 
     exit_code = 9
     kind = "does-not-boot"

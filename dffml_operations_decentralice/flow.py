@@ -23,6 +23,7 @@ from .operations.kernel import (
     kernel_repository,
     lock_kernel_rpms,
 )
+from .operations.loader import check_loader
 from .operations.publish import collect_result, publish_result
 from .operations.root import compose_root, os_release
 from .operations.ssi import build_ssi_service, install_ssi_service, package_ssi_service
@@ -59,6 +60,7 @@ OPERATIONS = [
     os_release,
     build_uki,
     compose_root,
+    check_loader,
     partition,
     format_root,
     install_bootloader,

@@ -18,8 +18,9 @@ from .conftest import DFFML
 ROOT = Path(__file__).parent.parent
 NAME = "dffml_operations_decentralice"
 MODULES = [
-    f"{NAME}.operations.{path.stem}"
-    for path in sorted((ROOT / NAME / "operations").glob("*.py"))
+    f"{NAME}.{folder}.{path.stem}"
+    for folder in ("operations", "overlays.init_routes")
+    for path in sorted((ROOT / NAME / folder.replace(".", "/")).glob("*.py"))
     if path.stem != "__init__"
 ] + [f"{NAME}.overlays.mirror.operations"]
 

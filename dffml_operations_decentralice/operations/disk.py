@@ -20,6 +20,7 @@ from ..errors import CommandFailed, DecentrAliceError, SpaceError, UserError
 from ..types import (
     DiskImage,
     EspFileSystem,
+    LoaderReport,
     PartitionTable,
     RootFileSystem,
     RootTree,
@@ -212,10 +213,14 @@ def fat_argvs(esp: Partition, entry: str) -> List[List[str]]:
 
 @operation(result="root.img", space=250)
 async def format_root(
-    step: Step, table: PartitionTable, root: RootTree, tools: ToolsTree
+    step: Step,
+    table: PartitionTable,
+    root: RootTree,
+    checked: LoaderReport,
+    tools: ToolsTree,
 ) -> RootFileSystem:
     """
-    ext4 of the root tree, in one go, with no time but ours in it
+    ext4 of a root tree that was checked, in one go, with no time but ours in it
 
     https://man7.org/linux/man-pages/man8/mke2fs.8.html
     """

@@ -279,19 +279,28 @@ def add_kernel(kernel: Path, root: Path) -> None:
 
 
 def add_tree(source: Path, inside: Path, root: Path, leave=None) -> None:
-    """Add an artefact's directory to what may be there already"""
+    """
+    Add an artefact's directory to what may be there already; a file that both have is a
+    conflict, as neither world's programs would say whose it is
+    """
 
     def place(_source: str, target: str) -> None:
         take(Path(_source), Path(target).relative_to(root), root)
 
-    shutil.copytree(
-        source,
-        root / inside,
-        symlinks=True,
-        ignore=leave,
-        copy_function=place,
-        dirs_exist_ok=True,
-    )
+    try:
+        shutil.copytree(
+            source,
+            root / inside,
+            symlinks=True,
+            ignore=leave,
+            copy_function=place,
+            dirs_exist_ok=True,
+        )
+    except shutil.Error as error:
+        for _source, target, _why in error.args[0]:
+            if os.path.lexists(target):
+                raise conflict(Path(target).relative_to(root)) from error
+        raise
 
 
 def add_files(source: Path, root: Path) -> None:

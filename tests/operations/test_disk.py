@@ -154,6 +154,12 @@ def run(operation, store, settings=None, **artefacts):
     return Path(asyncio.run(running))
 
 
+def formatted(store, table, root, tools):
+    """A root file system; what was checked of the root does not matter to it"""
+    given = {"table": table, "root": root, "checked": "report", "tools": tools}
+    return run(disk.format_root, store, **given)
+
+
 def joined(store, folder, table, esp, root):
     """A whole disk of these parts, as raw bytes"""
     made = run(disk.write_disk, store, table=table, esp=esp, root=root)
@@ -180,9 +186,9 @@ def test_small_disk(tools, store, tmp_path):
     uki.write_bytes(b"a kernel" * 1000)
     given = {"table": table, "uki": uki, "tools": tools}
     esp = run(disk.install_bootloader, store, {"timeout": 3}, **given)
-    given = {"table": table, "root": tree(tmp_path), "tools": tools}
-    root = run(disk.format_root, store, **given)
-    again = run(disk.format_root, tmp_path / "other", **given)
+    source = tree(tmp_path)
+    root = formatted(store, table, source, tools)
+    again = formatted(tmp_path / "other", table, source, tools)
     assert again.name == root.name
     made, raw = joined(store, tmp_path, table, esp, root)
     info = json.loads(
@@ -255,7 +261,7 @@ def test_root_too_small(tools, store, tmp_path):
     root = tree(tmp_path)
     (root / "big").write_bytes(b"x" * (80 * MIB))
     with pytest.raises(SpaceError) as caught:
-        run(disk.format_root, store, table=table, root=root, tools=tools)
+        formatted(store, table, root, tools)
     assert "64 MiB" in caught.value.cause and "partition" in caught.value.remedy
     assert list((store / "tmp").iterdir()) == []
 
@@ -270,7 +276,7 @@ def test_times_of_the_source_do_not_count(tools, store, tmp_path):
 
         for path in [*root.rglob("*"), root]:
             os.utime(path, (1, 1), follow_symlinks=False)
-        path = run(disk.format_root, store, table=table, root=root, tools=tools)
+        path = formatted(store, table, root, tools)
         found.add(path.name)
     assert len(found) == 1
 

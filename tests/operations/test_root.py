@@ -226,6 +226,21 @@ def test_add_kernel(tmp_path):
     assert (tmp_path / "root/usr/lib/firmware/amd/x.bin").exists()
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_a_file_of_both_worlds(link, tmp_path):
+    """Neither replaces the other's, whatever it is"""
+    (tmp_path / "modules/modules/6.1").mkdir(parents=True)
+    ours = write(tmp_path / "modules/firmware/amd/x.bin", "x")
+    if link:
+        ours.unlink()
+        ours.symlink_to("y.bin")
+    there = write(tmp_path / "root/usr/lib/firmware/amd/x.bin", "z")
+    with pytest.raises(UserError) as caught:
+        add_kernel(tmp_path / "modules", tmp_path / "root")
+    assert "/usr/lib/firmware/amd/x.bin is in two packages" in caught.value.cause
+    assert there.read_text() == "z"
+
+
 def test_add_kernel_without_firmware(tmp_path):
     write(tmp_path / "modules/modules/6.1/modules.dep")
     (tmp_path / "modules/firmware").mkdir()
