@@ -1,7 +1,7 @@
 """What the ways have in common"""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
 from ...engine import Step
 
@@ -9,6 +9,8 @@ FIELD = "DECENTRALICE_INIT"  # of os-release, which lets others have fields of t
 PID_1 = "usr/lib/systemd/systemd"
 # Where systemd makes units of credentials, since 256
 CREDENTIALS = "usr/lib/systemd/system-generators/systemd-debug-generator"
+
+OURS = ("init_routes/fedora_systemd", "init_routes/credential_units")
 
 
 def release_of(release: str, way: str) -> str:
@@ -22,8 +24,7 @@ def takes_units(root: Path) -> bool:
     return maker.is_file() and b"systemd.extra-unit." in maker.read_bytes()
 
 
-def additions(step: Step[Any], way: str, root: Path) -> list:
-    """Our files for a way, and what systemd lacks there for a verdict from inside"""
-    files = step.files / "init_routes"
-    own = [files / way] if (files / way).is_dir() else []
-    return own + ([] if takes_units(root) else [files / "credential_units"])
+def additions(step: Step[Any], root: Path) -> List[Path]:
+    """Our files for a Fedora's systemd; with what an old one lacks for a verdict"""
+    ours, for_old_ones = (step.files / name for name in OURS)
+    return [ours] if takes_units(root) else [ours, for_old_ones]

@@ -31,7 +31,7 @@ from ...types import (
     SsiServiceTree,
     UserspaceTree,
 )
-from .common import additions, release_of
+from .common import OURS, additions, release_of
 
 WAY = "init-fedora-root"
 WOLFI = "wolfi"
@@ -52,7 +52,11 @@ class FedoraRootSettings(RootSettings):
     )
 
 
-@operation(files=("root", "init_routes"), tools=("cp",), space=350)
+@operation(
+    files=("root", *OURS, "init_routes/fedora_root", "init_routes/services"),
+    tools=("cp",),
+    space=350,
+)
 async def compose_fedora_root(
     step: Step[FedoraRootSettings],
     userspace: UserspaceTree,
@@ -75,9 +79,10 @@ async def compose_fedora_root(
     text = release_of(release, WAY)
     await complete(step, wolfi, text)
     await step.thread(add_kernel, Path(modules), root)
-    for files in additions(step, "fedora_root", root):
+    ours = step.files / "init_routes"
+    for files in (*additions(step, root), ours / "fedora_root"):
         await step.thread(add_files, files, root)
-    drop_in = step.files / "init_routes" / "services" / "50-wolfi.conf"
+    drop_in = ours / "services" / "50-wolfi.conf"
     for folder in OUTSIDE:
         for source in Path(service, "root", folder).iterdir():
             place(source, root / folder / source.name)

@@ -33,7 +33,7 @@ SYMLINK, LD_LIBRARY_PATH = "init-fedora-symlink", "init-ld-library-path"
 FEDORA = "fedora"
 
 
-@operation(files=("root", "init_routes"), tools=("cp",), space=350)
+@operation(files=("root",), tools=("cp",), space=350)
 async def compose_fedora_symlink(
     step: Step[RootSettings],
     userspace: UserspaceTree,
@@ -51,7 +51,7 @@ async def compose_fedora_symlink(
     return RootTree(str(step.out))
 
 
-@operation(files=("root", "init_routes"), tools=("cp",), space=350)
+@operation(files=("root", "init_routes/ld_library_path"), tools=("cp",), space=350)
 async def compose_ld_library_path(
     step: Step[RootSettings],
     userspace: UserspaceTree,
