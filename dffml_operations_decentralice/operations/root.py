@@ -161,7 +161,7 @@ async def compose_root(
 
 
 async def complete(step: Step[Any], root: Path, release: str) -> None:
-    """What a tree of packages lacks to be a root: ours, the settings', a first boot's"""
+    """What a tree of packages lacks to be a root: ours, settings, a first boot's"""
     await step.thread(add_files, step.files / "root", root)
     if step.settings.files:
         await step.thread(add_files, Path(step.settings.files), root)

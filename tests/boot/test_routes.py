@@ -1,6 +1,6 @@
 """
-Each way to PID 1, from the session's store to a verdict: those that are to boot do, with
-a login that lands in Wolfi, and of those that are refused it is seen that they panic
+Each way to PID 1, from the session's store to a verdict: those that are to boot do,
+with a login that lands in Wolfi; of those that are refused it is seen that they panic
 """
 
 import asyncio
@@ -106,7 +106,7 @@ def test_how_long_it_takes(booted, report, image):
 
 
 async def typed(guest, console: Path, prompt: bytes, text: str) -> None:
-    """Wait for a prompt on the serial console, and answer; a boot's limit is the limit"""
+    """Wait for a prompt on the serial console, and answer it"""
     while prompt not in console.read_bytes():
         await guest.run("udevadm settle")
     guest._session.outs[""].write(f"{text}\n".encode())

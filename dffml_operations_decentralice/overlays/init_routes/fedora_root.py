@@ -1,9 +1,9 @@
 """
 Fedora's systemd is PID 1, in Fedora's own tree; Wolfi's userspace is a directory of it
 
-What is Wolfi's runs in that directory, by ``RootDirectory=``: the SSI service, the login
-at the consoles, and the service manager of each user. Nothing is mixed: no program of
-one distribution sees a library of the other.
+What is Wolfi's runs in that directory, by ``RootDirectory=``: the SSI service, the
+login at the consoles, and the service manager of each user. Nothing is mixed: no
+program of one distribution sees a library of the other.
 https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#RootDirectory=
 """
 

@@ -2,8 +2,8 @@
 The recipe's own first tries: Fedora's systemd is started in Wolfi's root
 
 Both end in a kernel panic, as that systemd looks for its libraries where Fedora has
-them, and for those of the system where Wolfi has others. `check_loader` says so before a
-boot. They are here to show it, and for who wants to find out what else they could be.
+them, and for those of the system where Wolfi has others. `check_loader` says so before
+a boot. They are here to show it, and for who wants to try what else they could be.
 """
 
 from pathlib import Path
@@ -43,8 +43,8 @@ async def compose_fedora_symlink(
     fedora: FedoraTree,
 ) -> RootTree:
     """
-    The root of `compose_root`, with Fedora's tree in ``/fedora``, and a link to Fedora's
-    systemd in the place of Wolfi's. It does not boot.
+    The root of `compose_root`, with Fedora's tree in ``/fedora``, and a link to
+    Fedora's systemd in the place of Wolfi's. It does not boot.
     """
     text = release_of(release, SYMLINK)
     await compose_mixed(step, userspace, service, modules, fedora, text)
@@ -61,9 +61,9 @@ async def compose_ld_library_path(
     fedora: FedoraTree,
 ) -> RootTree:
     """
-    The same, and as ``/sbin/init`` a script that tells the loader of Fedora's libraries.
-    It does not boot: the initrd's systemd executes the link without asking that script,
-    and with it the loader of one distribution meets the C library of the other.
+    The same, and as ``/sbin/init`` a script that tells the loader of Fedora's
+    libraries. It does not boot: the initrd's systemd executes the link without asking
+    that script, and with it the loader of one distribution meets the other's C library.
     """
     text = release_of(release, LD_LIBRARY_PATH)
     await compose_mixed(step, userspace, service, modules, fedora, text)

@@ -55,7 +55,7 @@ class LayersSettings(RootSettings):
     """Settings of `compose_root`, and one more"""
 
     leave_out: List[str] = setting(
-        "Wolfi's packages in the place of which Fedora's are taken, with * for any text",
+        "Packages of Wolfi's that Fedora's take the place of, with * for any text",
         default_factory=lambda: [
             *("systemd", "systemd-*", "libsystemd-shared*", "libpam-systemd"),
             *("udev", "udev-*"),
@@ -104,7 +104,11 @@ async def compose_layers(
 
 
 def remove_packages(root: Path, patterns: List[str]) -> None:
-    """Remove installed packages, from apk's lists of them, too"""
+    """
+    Remove installed packages, from apk's lists of them, too
+
+    https://wiki.alpinelinux.org/wiki/Apk_spec
+    """
     database = root / APK_DATABASE
     kept = []
     for paragraph in database.read_text().split("\n\n"):
@@ -116,7 +120,9 @@ def remove_packages(root: Path, patterns: List[str]) -> None:
     replace_text(database, "\n\n".join(kept))
     world = root / WORLD
     if world.is_file():
-        lines = [one for one in world.read_text().split() if not matches([one], patterns)]
+        lines = [
+            one for one in world.read_text().split() if not matches([one], patterns)
+        ]
         replace_text(world, "".join(f"{one}\n" for one in lines))
 
 
@@ -127,7 +133,7 @@ def matches(names: List[str], patterns: List[str]) -> bool:
 
 
 def fields(paragraph: str, letter: str) -> List[str]:
-    """The values of a field of apk's database, https://wiki.alpinelinux.org/wiki/Apk_spec"""
+    """The values of a field of apk's database"""
     lines = paragraph.splitlines()
     return [line[2:] for line in lines if line.startswith(f"{letter}:")]
 
