@@ -150,8 +150,8 @@ def paths(paragraph: str) -> Iterator[str]:
 
 def fill(source: Path, root: Path) -> None:
     """
-    Add of a tree what is not there yet, where the links that are there lead to: Fedora's
-    /usr/lib64 and /usr/sbin, which are directories, would be hidden by Wolfi's links
+    Add of a tree what is not there yet, where the links that are there lead to:
+    Fedora's directories /usr/lib64 and /usr/sbin would be hidden by Wolfi's links
     """
     for directory, names, files in os.walk(source):
         inside = Path(directory).relative_to(source)
