@@ -178,7 +178,7 @@ def test_a_first_try_is_refused_and_panics(image, tmp_path, way, seen):
     report = json.loads((tmp_path / "result/report.json").read_text())
     assert report["verdict"] == "does-not-boot"
     assert report["reached"] == "switch-root"
-    assert re.search("|".join(seen), report["matched_line"])
+    assert re.search(seen[0], report["matched_line"])
     console = (tmp_path / "result/console.log").read_text(errors="replace")
     for line in seen:
         assert re.search(line, console)
