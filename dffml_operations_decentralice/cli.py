@@ -157,12 +157,15 @@ class Build(Command):
 
         if self.check:
             return await self.checked()
-        settings = self.given()
-        if self.force:
-            settings.setdefault("check_loader", {})["force"] = True
-        built = await api.build(self.overlays, settings, update=self.update)
+        built = await api.build(self.overlays, self.given(), update=self.update)
         paths = {"result": str(built.folder), "lock": str(built.lock)}
         return {**paths, "verdict": built.verdict, "results": built.results}
+
+    def given(self) -> Any:
+        """Those of ``-set``, and what ``-force`` is short for"""
+        from .composition import assigned
+
+        return assigned([*self.set, *["check_loader.force=true"] * self.force])
 
     async def checked(self) -> Dict[str, Any]:
         """The report; if a step gave other bytes, it is printed before the error"""

@@ -13,6 +13,7 @@ from dffml import DataFlow, GetSingle, Input
 
 from .operations.boot import boot_verify
 from .operations.disk import format_root, install_bootloader, partition, write_disk
+from .operations.expectations import expect_settings
 from .operations.images import build_image
 from .operations.kernel import (
     depmod,
@@ -26,6 +27,7 @@ from .operations.kernel import (
 from .operations.loader import check_loader
 from .operations.publish import collect_result, publish_result
 from .operations.root import compose_root, os_release
+from .operations.splash import draw_splash
 from .operations.ssi import build_ssi_service, install_ssi_service, package_ssi_service
 from .operations.ssi_verify import verify_ssi
 from .operations.uki import build_uki
@@ -58,14 +60,16 @@ OPERATIONS = [
     dracut_initrd,
     # The image
     os_release,
+    draw_splash,
+    partition,
     build_uki,
     compose_root,
     check_loader,
-    partition,
     format_root,
     install_bootloader,
     write_disk,
     # The proof
+    expect_settings,
     boot_verify,
     verify_ssi,
     collect_result,
@@ -86,9 +90,17 @@ SETTINGS = {
         ],
     },
     "lock_kernel_rpms": {
+        "kernel": ["kernel-core", "kernel-modules-core"],
         "initrd": [
             *("dracut", "systemd", "systemd-udev", "kmod", "util-linux", "e2fsprogs"),
             *("dosfstools", "tpm2-tss", "zstd", "cpio", "bash", "coreutils"),
+        ],
+    },
+    "dracut_initrd": {
+        "drivers": [
+            *("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ahci", "ata_piix"),
+            *("nvme", "ext4", "vfat", "nls_ascii", "nls_cp437", "overlay", "erofs"),
+            *("loop", "tpm_crb", "tpm_tis", "virtio_rng", "qemu_fw_cfg", "dmi_sysfs"),
         ],
     },
     "build_uki": {

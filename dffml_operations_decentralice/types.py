@@ -39,6 +39,7 @@ VerifiedClaims = NewType("VerifiedClaims", dict)
 
 # The image
 OsRelease = NewType("OsRelease", str)
+Splash = NewType("Splash", str)
 UnifiedKernelImage = NewType("UnifiedKernelImage", str)
 RootTree = NewType("RootTree", str)
 LoaderReport = NewType("LoaderReport", str)
@@ -46,10 +47,13 @@ PartitionTable = NewType("PartitionTable", str)
 RootFileSystem = NewType("RootFileSystem", str)
 EspFileSystem = NewType("EspFileSystem", str)
 DiskImage = NewType("DiskImage", str)
+Expectations = NewType("Expectations", str)
 BootReport = NewType("BootReport", str)
 SsiReport = NewType("SsiReport", str)
 Result = NewType("Result", str)
 PublishedResult = NewType("PublishedResult", str)
+OciImage = NewType("OciImage", str)
+PublishedOci = NewType("PublishedOci", str)
 
 # Of several images: no artefacts
 Overlays = NewType("Overlays", str)

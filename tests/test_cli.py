@@ -43,7 +43,10 @@ def complains(done, status, *said):
         assert one in done.stderr, done.stderr
 
 
-COMMANDS = ["build", "verify", "boot", "doctor", "upstreams", "vulnerabilities"]
+COMMANDS = [
+    *("build", "verify", "boot", "check-loader", "doctor", "upstreams"),
+    "vulnerabilities",
+]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

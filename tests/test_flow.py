@@ -96,7 +96,7 @@ def test_each_setting_is_documented(name, made):
             assert field.metadata["description"], field.name
 
 
-@pytest.mark.parametrize("overlays", [[], ["mirror"]])
+@pytest.mark.parametrize("overlays", [[], ["mirror"], ["oci"], ["oci", "mirror"]])
 def test_configs(overlays):
     """
     Each operation with settings has them in the flow (dffml has no defaults without),
@@ -114,7 +114,19 @@ def test_configs(overlays):
     compose(overlays).validate()
 
 
-@pytest.mark.parametrize("overlays", [[], ["mirror"]])
+@pytest.mark.parametrize("name", sorted(flows.overlays()))
+def test_overlays_that_come_along(name):
+    """Each says what it is for, and has a place in the flow"""
+    assert flows.path(name).read_text().startswith("# ")
+    compose([name]).dataflow()
+
+
+def test_all_overlays_at_once():
+    names = sorted({*flows.overlays()} - {"mirror"})
+    compose([*names, "mirror"]).dataflow()
+
+
+@pytest.mark.parametrize("overlays", [[], ["mirror"], ["oci"], ["oci", "mirror"]])
 def test_every_input_has_one_origin(overlays):
     """Two would have the consumer run twice"""
     content = compose(overlays).content
@@ -156,7 +168,7 @@ def test_diagram():
         assert f"decentralice_{one.action.name}" in said or one.action.name in said
 
 
-@pytest.mark.parametrize("name", ["os_decentralice.yaml", "mirror"])
+@pytest.mark.parametrize("name", ["os_decentralice.yaml", "mirror", "oci"])
 def test_files_of_flows(name):
     assert flows.path(name).is_file()
 

@@ -41,6 +41,7 @@ WITHOUT_EFFECT = {
     f"{OURS}.engine.upkeep",
     f"{OURS}.engine",
 }
+ON_DEMAND = OURS, f"{OURS}.api"  # the package imports its calls when one is called
 CACHE = "__pycache__"  # comes and goes
 Remembered = Callable[[Path, str, Callable[[], Any]], Any]
 _digests: Dict[str, str] = {}
@@ -71,7 +72,8 @@ def closure(module_name: str, remembered: Remembered = read_again) -> Set[str]:
         name = pending.pop()
         if name not in found and name.partition(".")[0] in packages:
             found.add(name)
-            pending += _source(name, remembered)[1]
+            imported = _source(name, remembered)[1]
+            pending += [one for one in imported if (name, one) != ON_DEMAND]
             pending.append(name.rpartition(".")[0])  # is imported before it
     return found
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Iterable, Iterator, List
+from typing import Iterable, Iterator, List, Tuple
 
 BLOCK = 1 << 20
 ZEROS = bytes(BLOCK)
@@ -57,9 +57,15 @@ def next_data(descriptor: int, offset: int, size: int) -> int:
 
 
 def manifest(root: Path) -> Iterator[str]:
+    """A line for each entry of a tree, sorted: its path, and what it is"""
+    for name, what in entries(root):
+        yield f"{name!r} {what}"
+
+
+def entries(root: Path) -> Iterator[Tuple[str, str]]:
     """
-    A line for each entry of a tree, sorted: path, type and mode, owner, what it is,
-    extended attributes. Times are no content: whoever writes them clamps them.
+    Each path in a tree, and what is there: type and mode, owner, content, extended
+    attributes. Times are no content: whoever writes them clamps them.
     """
     pending = [(str(root), "")]
     while pending:
@@ -72,8 +78,8 @@ def manifest(root: Path) -> Iterator[str]:
             if stat.S_ISDIR(info.st_mode):
                 pending.append((entry.path, name + "/"))
             owner = f"{info.st_uid}:{info.st_gid}"
-            words = [repr(name), f"{info.st_mode:o}", owner, _content(entry, info)]
-            yield " ".join(words + _attributes(entry.path))
+            words = [f"{info.st_mode:o}", owner, _content(entry, info)]
+            yield name, " ".join(words + _attributes(entry.path))
 
 
 def _content(entry: os.DirEntry, info: os.stat_result) -> str:

@@ -43,6 +43,11 @@ class SettingError(UserError):
         self.of, self.path = of, path
 
 
+def refused(of: str, path: Path, cause: str, remedy: str) -> SettingError:
+    """The error of a value, in whose cause its name stands before the rest"""
+    return SettingError(of, path, f"{of}: setting {shown(path)} {cause}", remedy)
+
+
 class Problem(NamedTuple):
     """What values that are each fine may be together"""
 
@@ -126,8 +131,7 @@ def _made(cls: Any, values: Dict[str, Any], of: str, path: Path) -> Any:
     made = cls(**found)
     for problem in made.problems() if hasattr(made, "problems") else ():
         whole = (*path, *problem.path)
-        cause = f"{of}: setting {shown(whole)} {problem.cause}"
-        raise SettingError(of, whole, cause, problem.remedy)
+        raise refused(of, whole, problem.cause, problem.remedy)
     return made
 
 

@@ -8,8 +8,9 @@ The unit runs a script that comes by a virtio-serial port, and what it finds out
 back by another one (a port is open once at a time).
 """
 
+import shlex
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Sequence
 
 HERE = Path(__file__).parent
 UNIT = "decentralice-health.service"
@@ -29,10 +30,14 @@ def health_credentials(here: Path = HERE) -> Dict[str, bytes]:
     }
 
 
-def health_script(limit: float, here: Path = HERE) -> bytes:
+def health_script(
+    limit: float, commands: Sequence[str] = (), here: Path = HERE
+) -> bytes:
     """
     The script. It reports and powers off once the boot is done, at the latest ``limit``
-    seconds after its own start.
+    seconds after its own start. What the commands of sh say is in its document, too.
     """
-    head = f"limit={max(1, int(limit))}\n".encode()
+    lines = [f"limit={max(1, int(limit))}", "checks() {", "    :"]
+    lines += [f"    check {shlex.quote(command)}" for command in commands]
+    head = "\n".join([*lines, "}", ""]).encode()
     return head + (here / "health.sh").read_bytes()

@@ -15,6 +15,7 @@ import shlex
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 FORMAT = 1
+CHECK = "\1"  # before the output of each
 TOLD = 20  # lines of errors that are told, the others are counted
 LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 
@@ -191,6 +192,11 @@ def errors(text: str) -> Dict[str, Any]:
     return {"count": len(lines), "lines": lines[:TOLD]}
 
 
+def checks(text: str) -> List[str]:
+    """What the commands of settings said, one behind the other"""
+    return [output.strip() for output in text.split(CHECK)[1:]]
+
+
 def nameservers(text: str) -> List[str]:
     """resolv.conf(5)"""
     words = [line.split() for line in text.splitlines()]
@@ -224,4 +230,5 @@ READERS: Dict[str, Callable[[str], Any]] = {
     "memory": memory,
     "tainted": int,
     "errors": errors,
+    "checks": checks,
 }

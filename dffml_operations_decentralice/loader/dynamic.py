@@ -383,27 +383,19 @@ class Loader:
                 found.append(path.rstrip("/") if path.strip("/") else "/")
         return tuple(found)
 
-    def _expanded(self, text: str, link: Link, process: Process) -> str:
+    @staticmethod
+    def _expanded(text: str, link: Link, process: Process) -> str:
         """$ORIGIN, $LIB and $PLATFORM replaced; empty if it must not be trusted"""
         if "$" not in text:
             return text
         values = {
             "ORIGIN": link.origin,
             "LIB": process.interpreter.lib,
-            "PLATFORM": elf.MACHINES[process.kind[1]].replace("-", "_"),
+            "PLATFORM": elf.MACHINES.get(process.kind[1], "").replace("-", "_"),
         }
         path = TOKEN.sub(lambda one: values[one[1] or one[2]], text)
-        origin = [one for one in TOKEN.finditer(text) if "ORIGIN" in one[0]]
-        if process.secure and origin:
-            first = origin[0]
-            alone = first.start() == 0 and text[first.end() : first.end() + 1] in (
-                "",
-                "/",
-            )
-            normal = os.path.normpath(path) + "/"
-            trusted = normal.startswith(process.interpreter.trusted)
-            if len(origin) > 1 or not alone or (link is process.main and not trusted):
-                return ""
+        if process.secure and not may_expand(text, path, link, process):
+            return ""
         return path
 
     def _in(
@@ -488,6 +480,22 @@ def unloadable(found: Union[Elf, Malformed]) -> str:
     if not found.dynamic:
         return "has no dynamic section"
     return found.unaligned
+
+
+def may_expand(text: str, path: str, link: Link, process: Process) -> bool:
+    """
+    Whether a program that gives rights may use $ORIGIN: alone in front, and of its own
+    only if that leads to a trusted directory
+    """
+    origins = [one for one in TOKEN.finditer(text) if "ORIGIN" in one[0]]
+    if not origins:
+        return True
+    first = origins[0]
+    rest = text[first.end() :]
+    if len(origins) > 1 or first.start() or rest[:1] not in ("", "/"):
+        return False
+    normal = os.path.normpath(path) + "/"
+    return link is not process.main or normal.startswith(process.interpreter.trusted)
 
 
 def is_secure(place: Place, as_root: bool) -> bool:

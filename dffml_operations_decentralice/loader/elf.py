@@ -32,6 +32,7 @@ DF_BIND_NOW = 8
 DF_1_NOW, DF_1_NODEFLIB, DF_1_PIE = 1, 0x800, 0x8000000
 VER_FLG_BASE, VER_FLG_WEAK = 1, 2
 PAGE = 4096
+OBJECT_FILE = "is neither program nor library"
 
 # What a file may ask for. Far above all that is real, and low enough that no file takes
 # memory or time: the largest tables of Debian 12 have 160 libraries, 3,000 versions.
@@ -256,7 +257,7 @@ class _File:
         if version != 1:
             raise self.wrong("is of an unknown version of ELF")
         if type_ not in (ET_EXEC, ET_DYN):
-            raise self.wrong("is neither program nor library")
+            raise self.wrong(OBJECT_FILE)
         _size, length, count = sizes
         if length != layout.segment.size:
             raise self.wrong("has program headers of another size")

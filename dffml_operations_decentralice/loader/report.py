@@ -10,16 +10,17 @@ import re
 from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
 from .dynamic import KERNEL_RUNS, PLAINEST, Environment, Loader, Problem
-from .elf import ET_DYN, MAGIC, Malformed
+from .elf import ET_DYN, MAGIC, OBJECT_FILE, Malformed
 from .layers import Layers
 from .starts import Start, starts
-from .tree import Place, Tree, Unresolved
+from .tree import Place, Tree, Unresolved, open_regular
 
 PID_1, EVERYTHING = "pid1", "everything"
 SHOWN = 12  # findings that a person gets to read at once
 LIBRARY = re.compile(r"\.so(\.[\w.+-]+)?$")
 DEBUG_FILES = "/usr/lib/debug/"
 MAX_ELSEWHERE = 5
+MAX_SEARCHED, MAX_CHAIN = 100, 40  # of one finding
 MAX_FINDINGS = 1000  # that a report has; of more, it has the number
 
 # The ways to a PID 1 (README.md), by what each of them mends: `default` and
@@ -172,16 +173,14 @@ class Check:
     def one(self, place: Place, late: List[str]) -> None:
         """An ELF file; libraries after programs, which may have loaded them"""
         found = self.loader.elf(place)
-        if isinstance(found, Malformed):
-            if (found.bits, found.machine) in KERNEL_RUNS:
-                if place.is_executable or LIBRARY.search(place.inside):
-                    kind = "program-unusable"
-                    why = found.reason
-                    broken = Problem(kind, place.inside, place.inside, why)
-                    if why != "is neither program nor library":
-                        self.found(broken, Start(place.inside, ()), self.loader)
-        elif (found.bits, found.machine) not in KERNEL_RUNS:
+        if (found.bits, found.machine) not in KERNEL_RUNS:
             return  # firmware, and programs of other machines
+        if isinstance(found, Malformed):
+            named = place.is_executable or LIBRARY.search(place.inside)
+            if named and found.reason != OBJECT_FILE:
+                path = place.inside
+                broken = Problem("program-unusable", path, path, found.reason)
+                self.found(broken, Start(path, ()), self.loader)
         elif found.interpreter and place.is_executable:
             self.program(place)
         elif found.type == ET_DYN and found.dynamic:
@@ -195,12 +194,11 @@ class Check:
 
     def alone(self, place: Place) -> None:
         """A library that no program needs: what loads it by name is not known"""
-        if place.identity in self.loader.loaded:
-            return
         found = self.loader.elf(place)
+        if place.identity in self.loader.loaded or isinstance(found, Malformed):
+            return
         for interpreter in self.loader.interpreters():
-            kind = (interpreter.elf.bits, interpreter.elf.machine)
-            if not isinstance(found, Malformed) and kind == (found.bits, found.machine):
+            if interpreter.elf.kind == found.kind:
                 self.libraries.add(place.inside)
                 for problem in self.loader.library(place, interpreter):
                     self.found(problem, Start(place.inside, ()), self.loader)
@@ -220,8 +218,8 @@ class Check:
             file=problem.file,
             what=problem.what,
             why=problem.why,
-            searched=tuple(one._asdict() for one in problem.searched),
-            needed_by=tuple(dict.fromkeys((*start.by, *problem.chain))),
+            searched=tuple(one._asdict() for one in problem.searched[:MAX_SEARCHED]),
+            needed_by=shortened((*start.by, *problem.chain)),
             elsewhere=(),
             # Of a program that only somebody may start, PID 1 is not the cause
             routes=ROUTES.get(problem.kind, ()) if start.by else (),
@@ -230,13 +228,22 @@ class Check:
         )
 
 
+def shortened(chain: Sequence[str]) -> Tuple[str, ...]:
+    """Each once; of a chain that only hostile files have, its ends"""
+    whole = tuple(dict.fromkeys(chain))
+    if len(whole) <= MAX_CHAIN:
+        return whole
+    return (*whole[: MAX_CHAIN // 2], "…", *whole[-MAX_CHAIN // 2 :])
+
+
 def head_of(place: Place) -> bytes:
-    """The first bytes of a file"""
+    """The first bytes of a file, none of one that cannot be read"""
     try:
-        with open(place.host, "rb", buffering=0) as file:
-            return file.read(len(MAGIC))
-    except OSError:
+        file = open_regular(place)
+    except Unresolved:
         return b""
+    with os.fdopen(file, "rb", buffering=0) as opened:
+        return opened.read(len(MAGIC)) or b""
 
 
 def check(

@@ -8,11 +8,11 @@ and NSS. What only the running machine knows is left out, as what generators wri
 import os
 import re
 import shlex
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .dynamic import DEFAULT_PATH, Environment, Loader
 from .tree import Tree, Unresolved
-from .units import BUS_SERVICES, Unit, Units, parse
+from .units import BUS_SERVICES, TRUE, Unit, Units, parse
 
 # What systemd in the initrd executes first: itself, as it is in the new root
 INITS = (
@@ -23,7 +23,13 @@ INITS = (
     "/bin/init",
     "/bin/sh",
 )
-HELPERS = ("/usr/lib/systemd/systemd-executor", "/usr/lib/systemd/systemd-shutdown")
+HELPERS = {
+    "PID 1": (
+        "/usr/lib/systemd/systemd-executor",
+        "/usr/lib/systemd/systemd-shutdown",
+    ),
+    "kernel": ("/sbin/modprobe",),
+}
 GENERATORS = (
     "system-generators",
     "system-environment-generators",
@@ -48,11 +54,20 @@ COMMANDS = (
 CONDITIONS = ("ConditionPathExists", "ConditionFileIsExecutable", "AssertPathExists")
 PACKAGED = ("/usr/", "/etc/", "/bin/", "/sbin/", "/lib/", "/opt/")
 OF_TYPES = {"mount": ("/bin/mount", "/bin/umount"), "swap": ("/sbin/swapon",)}
-# What generators, logind and agetty start
+# What generators start, and who logs in, and the end of it all
 BY_OTHERS = {
     "getty.target": ("serial-getty@ttyS0.service",),
-    "local-fs.target": ("systemd-fsck-root.service", "systemd-growfs-root.service"),
-    "systemd-logind.service": ("user@0.service", "user-runtime-dir@0.service"),
+    "local-fs.target": (
+        "systemd-fsck-root.service",
+        "systemd-growfs-root.service",
+        "systemd-remount-fs.service",
+    ),
+    "systemd-logind.service": (
+        "user@0.service",
+        "user-runtime-dir@0.service",
+        "poweroff.target",
+        "reboot.target",
+    ),
 }
 AGETTY, LOGIN = "agetty", "/bin/login"
 PAM = ("/etc/pam.d", "/usr/lib/pam.d")
@@ -80,8 +95,9 @@ def starts(loader: Loader, init: str = "") -> Iterator[Start]:
     """
     tree = loader.tree
     yield pid_1(tree, init)
-    for path in HELPERS:
-        yield Start(path, ("PID 1",), may_miss=True)
+    for who, paths in HELPERS.items():
+        for path in paths:
+            yield Start(path, (who,), may_miss=True)
     for kind in GENERATORS:
         for path in in_folders(tree, [f"{one}/{kind}" for one in LIBRARY_FOLDERS]):
             yield Start(path, (kind,))
@@ -102,7 +118,7 @@ def pid_1(tree: Tree, init: str) -> Start:
     return Start((there or ["/sbin/init"])[0], ("the initrd's switch-root",))
 
 
-def in_folders(tree: Tree, folders: List[str]) -> List[str]:
+def in_folders(tree: Tree, folders: Sequence[str]) -> List[str]:
     """The programs of several folders; a name in a foremost one hides those behind"""
     found: Dict[str, str] = {}
     for folder in folders:
@@ -119,42 +135,45 @@ def is_program(tree: Tree, path: str) -> bool:
 def of_units(loader: Loader) -> Iterator[Start]:
     """The commands of each unit that a boot may start"""
     tree = loader.tree
-    units = Units(tree, BY_OTHERS)
     general = manager_environment(tree)
-    for unit, why in units.started():
-        if not conditions_hold(tree, unit):
-            continue
-        by = (*why, unit.name)
-        environment = environment_of(tree, unit, general)
-        root = unit.expanded(unit.last("RootDirectory")) or ""
-        kind = unit.name.rpartition(".")[2]
-        for path in OF_TYPES.get(kind, ()):
-            yield Start(path, by)
-        for key in COMMANDS:
-            for line in unit.all(key):
-                start = command(loader, unit, line, root, environment)
-                if start is None:
-                    continue
-                yield start._replace(by=(*by, f"{key}="))
-                if os.path.basename(start.path) == AGETTY:
-                    yield Start(LOGIN, (*by, AGETTY), environment, start.root)
+    for unit, why in Units(tree, BY_OTHERS).started():
+        # What is in an image, or behind a condition that is not met, is not looked at
+        if conditions_hold(tree, unit) and not unit.last("RootImage"):
+            environment = environment_of(tree, unit, general)
+            for start in of_unit(loader, unit, environment):
+                yield start._replace(by=(*why, unit.name, *start.by))
+
+
+def of_unit(loader: Loader, unit: Unit, environment: Environment) -> Iterator[Start]:
+    """The commands of one unit"""
+    for path in OF_TYPES.get(unit.name.rpartition(".")[2], ()):
+        yield Start(path, ())
+    root = unit.expanded(unit.last("RootDirectory")) or ""
+    only_start = unit.last("RootDirectoryStartOnly").lower() in TRUE
+    for key in COMMANDS:
+        own = root if key == "ExecStart" or not only_start else ""
+        for line in unit.all(key):
+            start = command(loader, unit, line, own, environment)
+            if start is None:
+                continue
+            yield start._replace(by=(f"{key}=",))
+            if os.path.basename(start.path) == AGETTY:
+                yield Start(LOGIN, (f"{key}=", AGETTY), environment, start.root)
 
 
 def command(
     loader: Loader, unit: Unit, line: str, root: str, environment: Environment
 ) -> Optional[Start]:
     """The program of an Exec line, None if only the running machine knows it"""
-    prefixes = re.match(r"[-@:+!|]*", line)
-    marks = prefixes[0] if prefixes else ""
-    words = words_of(line[len(marks) :])
+    stripped = line.lstrip("-@:+!|")
+    marks = line[: len(line) - len(stripped)]
+    words = words_of(stripped)
     path = unit.expanded(words[0]) if words else None
     if not path or path.startswith("$"):
         return None
     root = "" if "+" in marks else root
     if "/" not in path:
-        view = loader if not root else None
-        found = view.which(path) if view else None
-        path = found or f"/usr/bin/{path}"
+        path = (not root and loader.which(path)) or f"/usr/bin/{path}"
     return Start(path, (), environment, root, may_miss="-" in marks)
 
 
@@ -216,20 +235,26 @@ def assignments(text: str) -> Dict[str, str]:
 
 def of_udev(tree: Tree) -> Iterator[Start]:
     """udev's own helpers, and programs of rules, which it does without if they miss"""
-    for folder in UDEV:
-        for path in in_folders(tree, [folder]):
-            yield Start(path, ("udev",))
+    for path in in_folders(tree, UDEV):
+        yield Start(path, ("udev",))
+    rules: Dict[str, str] = {}
     for folder in RULES:
         for name in tree.names(folder):
-            if not name.endswith(".rules"):
-                continue
-            text = tree.text(f"{folder}/{name}").replace("\\\n", "")
-            for line in text.splitlines():
-                for value in RULE.findall("" if line.lstrip()[:1] == "#" else line):
-                    path = (words_of(value) or [""])[0]
-                    if path and "$" not in path and "%" not in path:
-                        full = path if "/" in path else f"{UDEV[0]}/{path}"
-                        yield Start(full, ("udev", name), may_miss=True)
+            rules.setdefault(name, f"{folder}/{name}")
+    for name, path in rules.items():
+        if name.endswith(".rules"):
+            for program in programs_of_rules(tree.text(path)):
+                full = program if "/" in program else f"{UDEV[0]}/{program}"
+                yield Start(full, ("udev", name), may_miss=True)
+
+
+def programs_of_rules(text: str) -> Iterator[str]:
+    """https://www.freedesktop.org/software/systemd/man/udev.html"""
+    for line in text.replace("\\\n", "").splitlines():
+        for value in RULE.findall("" if line.lstrip()[:1] == "#" else line):
+            program = (words_of(value) or [""])[0]
+            if program and "$" not in program and "%" not in program:
+                yield program
 
 
 def of_bus(tree: Tree) -> Iterator[Start]:

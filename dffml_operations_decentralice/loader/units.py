@@ -34,6 +34,7 @@ WANTED = ("Wants", "Requires", "BindsTo", "Upholds", "Sockets", "OnFailure")
 LINKED = ("wants", "requires", "upholds")
 TYPES = "service socket timer target path mount automount swap slice scope device"
 NAME = re.compile(rf"[\w:.\\@-]+\.({'|'.join(TYPES.split())})", re.ASCII)
+TRUE = ("yes", "true", "1", "on")
 MAX_UNITS = 20000
 MAX_NAME = 255
 
@@ -209,9 +210,7 @@ class Units:
                 found += (unit.expanded(line) or "").split()
         stem, _, kind = unit.name.rpartition(".")
         if kind == "socket":
-            at = (
-                "@" if unit.last("Accept").lower() in ("yes", "true", "1", "on") else ""
-            )
+            at = "@" if unit.last("Accept").lower() in TRUE else ""
             found.append(unit.last("Service") or f"{stem}{at}.service")
         elif kind in ("timer", "path"):
             found.append(unit.last("Unit") or f"{stem}.service")

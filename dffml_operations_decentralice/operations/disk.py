@@ -13,10 +13,11 @@ import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Iterator, List
 
 from ..engine import Step, operation, setting, settings
-from ..errors import CommandFailed, DecentrAliceError, SpaceError, UserError
+from ..engine.settings import Problem
+from ..errors import CommandFailed, DecentrAliceError, SpaceError
 from ..types import (
     DiskImage,
     EspFileSystem,
@@ -27,12 +28,13 @@ from ..types import (
     ToolsTree,
     UnifiedKernelImage,
 )
+from .partitions import Partition, partitions_of
 from .uki import boot_loader
 
 MIB = 1 << 20
 # Before the first and after the last partition: room for both copies of the table
 EDGE = 1  # MiB
-ESP_MINIMUM = 64  # MiB
+ESP_MINIMUM = ROOT_MINIMUM = 64  # MiB
 SMALL_FAT32 = 260  # MiB: below, only clusters of one sector make it FAT32
 TYPES = {
     "esp": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
@@ -42,38 +44,43 @@ TYPES = {
 NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 9562: URL
 
 
-class Partition(NamedTuple):
-    """One partition; MiB from the start of the disk"""
-
-    name: str
-    start: int
-    size: int
-    uuid: str
-    file_system: str  # UUID of the file system in it
-
-
 @settings
 class PartitionSettings:
-    size: int = setting("Size of the disk in MiB", default=20480)
-    esp: int = setting("Size of the EFI System Partition in MiB", default=260)
-    swap: int = setting("Size of the swap partition in MiB, 0 for none", default=10230)
+    size: int = setting("Size of the disk in MiB", default=20480, minimum=1)
+    esp: int = setting(
+        "Size of the EFI System Partition in MiB", default=260, minimum=ESP_MINIMUM
+    )
+    swap: int = setting(
+        "Size of the swap partition in MiB, 0 for none", default=10230, minimum=0
+    )
     seed: str = setting(
         "What all UUIDs are derived from", default="https://decentralice.invalid/os"
     )
 
+    def problems(self) -> Iterator[Problem]:
+        """What the sizes would be together"""
+        root = root_size(self.size, self.esp, self.swap)
+        if root < ROOT_MINIMUM:
+            usual, sizes = PartitionSettings(), ("size", "swap", "esp")
+            changed = (
+                one for one in sizes if getattr(self, one) != getattr(usual, one)
+            )
+            name = next(changed, "size")
+            yield Problem(
+                (name,),
+                f"is {getattr(self, name)} MiB, which leaves {root} MiB for the root",
+                f"at least {ROOT_MINIMUM} MiB: `size` - `esp` - `swap` - {2 * EDGE}",
+            )
+
+
+def root_size(size: int, esp: int, swap: int) -> int:
+    """What is left for the root, in MiB"""
+    return size - esp - swap - 2 * EDGE
+
 
 def layout(size: int, esp: int, swap: int, seed: str) -> List[Partition]:
-    """Where each partition lies; `UserError` if they do not fit"""
-    root = size - esp - swap - 2 * EDGE
-    if esp < ESP_MINIMUM:
-        raise UserError(
-            f"an ESP of {esp} MiB", remedy=f"at least {ESP_MINIMUM}: setting `esp`"
-        )
-    if swap < 0 or root < 64:
-        raise UserError(
-            f"no room for a root of {root} MiB on a disk of {size} MiB",
-            remedy="settings `size`, `esp`, `swap` of partition, in MiB",
-        )
+    """Where each partition lies"""
+    root = root_size(size, esp, swap)
     found, start = [], EDGE
     for name, length in (("esp", esp), ("swap", swap), ("root", root)):
         if length:
@@ -136,16 +143,16 @@ async def make_swap(step: Step, tools: str, swap: Partition) -> None:
         (step.out / "swap-header.img").write_bytes(made.read(4096))
 
 
-def partitions_of(table: str) -> Dict[str, Partition]:
-    """The partitions of a `PartitionTable`, by name"""
-    lines: List[Dict[str, Any]] = json.loads(Path(table, "layout.json").read_text())
-    return {one["name"]: Partition(**one) for one in lines}
-
-
 @settings
 class BootloaderSettings:
-    timeout: int = setting("Seconds that systemd-boot's menu is shown", default=0)
-    entry: str = setting("Name of the UKI on the ESP", default="decentralice.efi")
+    timeout: int = setting(
+        "Seconds that systemd-boot's menu is shown", default=0, minimum=0
+    )
+    entry: str = setting(
+        "Name of the UKI on the ESP",
+        default="decentralice.efi",
+        pattern=r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*\.efi",
+    )
 
 
 @operation(result="esp.img", space=35)
@@ -188,11 +195,6 @@ async def install_bootloader(
 
 def fat_argvs(esp: Partition, entry: str) -> List[List[str]]:
     """The commands that make and fill the FAT file system"""
-    if not entry.endswith(".efi") or "/" in entry:
-        raise UserError(
-            f"an UKI named {entry!r} would not be found",
-            remedy="a file name that ends in .efi: setting `entry`",
-        )
     image = "/run/work/esp.img"
     sectors = "8" if esp.size >= SMALL_FAT32 else "1"
     volume = esp.file_system[:8]

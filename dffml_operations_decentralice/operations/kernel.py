@@ -109,8 +109,13 @@ def fedora(releasever: str, key: str) -> Dict[str, Any]:
 @settings
 class KernelLockSettings:
     kernel: List[str] = setting(
-        "Packages of the image: kernel, modules, firmware",
-        default_factory=lambda: ["kernel-core", "kernel-modules-core"],
+        "Packages of the image: the kernel and its modules",
+        default_factory=list,
+    )
+    firmware: List[str] = setting(
+        "Packages of the image with firmware, as linux-firmware, amd-gpu-firmware",
+        default_factory=list,
+        pattern=r"[A-Za-z0-9_.+-]*firmware[A-Za-z0-9_.+-]*",
     )
     initrd: List[str] = setting(
         "Packages of the tree in which dracut makes the initrd", default_factory=list
@@ -126,7 +131,7 @@ async def lock_kernel_rpms(
     wanted = step.settings
     source = repositories.read(repository)
     request = {
-        "packages": sorted({*wanted.kernel, *wanted.initrd}),
+        "packages": sorted({*wanted.kernel, *wanted.firmware, *wanted.initrd}),
         "releasever": source["releasever"],
         "repositories": source["repositories"],
         "keys": repositories.key_digests(repository),
@@ -413,19 +418,21 @@ def kernel_release(modules: str) -> str:
 
 OMITTED = """kernel-modules kernel-modules-extra crypt dm nvdimm virtiofs lunmask resume
     qemu overlay-root terminfo""".split()
-DRIVERS = """virtio_pci virtio_blk virtio_scsi sd_mod ahci ata_piix nvme ext4 vfat
-    nls_ascii nls_cp437 overlay erofs loop tpm_crb tpm_tis virtio_rng qemu_fw_cfg
-    dmi_sysfs""".split()
 
 
 @settings
 class InitrdSettings:
     drivers: List[str] = setting(
         "Kernel modules to find and mount the root; what the kernel lacks is left out",
-        default_factory=lambda: list(DRIVERS),
+        default_factory=list,
     )
     omit: List[str] = setting(
         "Modules of dracut to leave out", default_factory=lambda: list(OMITTED)
+    )
+    add: List[str] = setting(
+        "Modules of dracut to add, also such as `omit` has",
+        default_factory=list,
+        pattern=r"[a-z0-9-]+",
     )
     compress: str = setting("Compressor's command", default="zstd -3 -T1 -q")
 
@@ -449,7 +456,7 @@ async def dracut_initrd(
     target.mkdir()
     await step.run_in(
         fedora,
-        *dracut_argv(release, drivers, step.settings.omit, step.settings.compress),
+        *dracut_argv(release, drivers, step.settings),
         ro_bind={f"{modules}/modules": "/usr/lib/modules"},
         bind={target: "/run/out"},
         # Only root can make device nodes, and others' initrd shall be the same: the
@@ -462,15 +469,15 @@ async def dracut_initrd(
     return Initrd(str(step.out))
 
 
-def dracut_argv(
-    release: str, drivers: List[str], omit: List[str], compress: str
-) -> List[str]:
+def dracut_argv(release: str, drivers: List[str], want: InitrdSettings) -> List[str]:
     """dracut's arguments: never --hostonly, it would look at the machine that builds"""
+    omit = [one for one in want.omit if one not in want.add]
     return [
         *("dracut", "--force", "--reproducible", "--kver", release),
         *("--no-hostonly", "--no-hostonly-cmdline", "--nostrip"),
-        *("--no-early-microcode", "--compress", compress),
+        *("--no-early-microcode", "--compress", want.compress),
         *("--omit", " ".join(omit)),
+        *(["--add", " ".join(want.add)] if want.add else []),
         *("--add-drivers", " ".join(drivers)),
         "/run/out/initrd.img",
     ]

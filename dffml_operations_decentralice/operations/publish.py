@@ -2,8 +2,8 @@
 What a build leaves in the working directory
 
 ``result`` links to a directory of the store with disk.qcow2, report.json, console.log,
-console.cast and ssi-console.log; ``os.lock.json`` is the lock. Both are replaced at
-once or not at all.
+console.cast, screenshot.png and ssi-console.log; ``os.lock.json`` is the lock. Both are
+replaced at once or not at all.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from ..types import (
 )
 from .lock import VERSION, dump
 
-REPORT_FILES = ("console.log", "console.cast")
+REPORT_FILES = ("console.log", "console.cast", "screenshot.png")
 SSI_CONSOLE = "ssi-console.log"
 LAST_GOOD = ".last-good"  # suffix
 SSI_BAD = ("failed", "vm-failed")  # verdicts of ssi-report.schema.json
@@ -91,9 +91,7 @@ async def publish_result(
     link, lock = Path(step.settings.link), Path(step.settings.lock)
     check_link(link)
     write_lock(lock, userspace_lock, kernel_lock)
-    replace_link(link, result)
-    for kept in filter(Path.is_symlink, (link, last_good(link))):
-        await step.thread(step.store.keep, kept.absolute())
+    await link_result(step, link, result)
     report = json.loads(Path(result, "report.json").read_text())
     judge(report, link)
     said = {
@@ -103,6 +101,16 @@ async def publish_result(
     }
     step.out.write_text(json.dumps(said) + "\n")
     return PublishedResult(str(step.out))
+
+
+async def link_result(step: Step, link: Path, target: str) -> None:
+    """
+    Point a link at an artefact, which the store keeps as long as it does. For overlays
+    that publish more: an operation of theirs, with a link of its own.
+    """
+    replace_link(link, target)
+    for kept in filter(Path.is_symlink, (link, last_good(link))):
+        await step.thread(step.store.keep, kept.absolute())
 
 
 def write_lock(path: Path, userspace: str, kernel: str) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from ..engine import Step, operation, setting, settings
+from ..engine.settings import refused
 from ..errors import UserError
 from ..types import (
     KernelModules,
+    KernelRepository,
     OsRelease,
     RootTree,
     SsiServiceTree,
@@ -23,19 +25,27 @@ from ..types import (
     UserspaceTree,
 )
 from . import repository as repositories
+from .accounts import OF, set_accounts
+from .configuration import (
+    SETTINGS,
+    ZONES,
+    RootSettings,
+    additions,
+    check_tree,
+    own_single,
+    texts,
+    told,
+    write_single,
+)
 from .kernel import kernel_release
-from .tree import clamp_times, replace_text
+from .motd import write_motd
+from .tree import clamp_times, inside_root, replace_text
 
 USR = "usr"
 APK_DATABASE = f"{USR}/lib/apk/db/installed"
 MODULES, FIRMWARE = f"{USR}/lib/modules", f"{USR}/lib/firmware"
-HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-SSH_KEY = re.compile(r"(ssh|ecdsa|sk)-\S+ [A-Za-z0-9+/]+=*( .*)?")
-PASSWORD_HASH = re.compile(r"\$(y|gy|7|2b|6|5)\$[./A-Za-z0-9$=,+-]+")
-UNIT = re.compile(r"[\w:.\\@-]+\.(service|socket|timer|target|path|mount|automount)")
 # The initrd has its kernel; the image needs modules, and what finds them
 NOT_IN_ROOT = ("vmlinuz", ".vmlinuz.hmac", "System.map", "config", "symvers.xz")
-MAX_LINKS = 40  # as Linux has it
 UNITS = "/usr/lib/systemd/system"
 MASKED = [
     "systemd-firstboot.service",  # asks on the console
@@ -50,19 +60,28 @@ MASKED_GENERATORS = [
     "systemd-ssh-generator",
     "systemd-system-update-generator",
 ]
+WORD = r"[a-z0-9._-]+"  # of os-release
 EMPTY = ("boot", "dev", "proc", "sys", "run", "tmp", "mnt", "var/tmp")
 
 
 @settings
 class OsReleaseSettings:
-    name: str = setting("Name of the operating system", default="OS DecentrAlice")
-    id: str = setting("Identifier of the operating system", default="decentralice")
-    image_version: str = setting("Version of the image", default="1")
+    name: str = setting(
+        "Name of the operating system, a line of text",
+        default="OS DecentrAlice",
+        check=lambda value: "" if value and value.isprintable() else "it is no line",
+    )
+    id: str = setting(
+        "Identifier of the operating system", default="decentralice", pattern=WORD
+    )
+    image_version: str = setting("Version of the image", default="1", pattern=WORD)
 
 
 @operation
 async def os_release(
-    step: Step[OsReleaseSettings], repository: UserspaceRepository
+    step: Step[OsReleaseSettings],
+    repository: UserspaceRepository,
+    kernel: KernelRepository,
 ) -> OsRelease:
     """https://www.freedesktop.org/software/systemd/man/os-release.html"""
     fields = release_fields(
@@ -70,28 +89,16 @@ async def os_release(
         step.settings.id,
         step.settings.image_version,
         repositories.read(repository),
+        repositories.read(kernel),
     )
     step.out.write_text("".join(f"{k}={quoted(v)}\n" for k, v in fields.items()))
     return OsRelease(str(step.out))
 
 
-def release_fields(name: str, ident: str, version: str, source: dict) -> Dict[str, str]:
+def release_fields(
+    name: str, ident: str, version: str, source: dict, kernel: dict
+) -> Dict[str, str]:
     """os-release's fields; an image of a mirror says so"""
-    if not name or not name.isprintable():
-        raise UserError(
-            f"{name!r} cannot be an os-release NAME",
-            remedy="one line of text: setting `name` of os_release",
-        )
-    if not re.fullmatch(r"[a-z0-9._-]+", ident):
-        raise UserError(
-            f"{ident!r} cannot be an os-release ID",
-            remedy="lower-case letters, digits, '.', '_', '-': setting `id`",
-        )
-    if not re.fullmatch(r"[a-z0-9._-]+", version):
-        raise UserError(
-            f"{version!r} cannot be an IMAGE_VERSION",
-            remedy="lower-case letters, digits, '.', '_', '-': setting `image_version`",
-        )
     variant = source["variant"]
     fields = {
         "NAME": name,
@@ -102,6 +109,9 @@ def release_fields(name: str, ident: str, version: str, source: dict) -> Dict[st
         "IMAGE_ID": ident,
         "IMAGE_VERSION": version,
         "HOME_URL": "https://github.com/dffml/dffml",
+        # The two worlds that it is made of
+        "DECENTRALICE_USERSPACE": source["distribution"],
+        "DECENTRALICE_KERNEL": kernel["distribution"],
     }
     if variant:
         fields["VARIANT"] = source["distribution"]
@@ -116,29 +126,7 @@ def quoted(value: str) -> str:
     return '"' + re.sub(r'(["$`\\])', r"\\\1", value) + '"'
 
 
-@settings
-class RootSettings:
-    hostname: str = setting("Host name", default="alice")
-    locale: str = setting("Locale of the system", default="C.UTF-8")
-    root_password_hash: str = setting(
-        "crypt(5) hash of root's password; empty: locked", default="", secret=True
-    )
-    root_ssh_keys: List[str] = setting(
-        "Public keys that may log in as root by ssh", default_factory=list
-    )
-    enable: List[str] = setting("Units to start at boot", default_factory=list)
-    disable: List[str] = setting("Units not to start", default_factory=list)
-    mask: List[str] = setting(
-        "Units that must never start", default_factory=lambda: list(MASKED)
-    )
-    files: str = setting(
-        "A directory whose files are copied into the image, owned by root",
-        default="",
-        file=True,
-    )
-
-
-@operation(files=("root",), tools=("cp",), space=60)
+@operation(files=("root", "ssh", "keymap", "containers"), tools=("cp",), space=60)
 async def compose_root(
     step: Step[RootSettings],
     userspace: UserspaceTree,
@@ -151,54 +139,41 @@ async def compose_root(
 
     https://uapi-group.org/specifications/specs/linux_file_system_hierarchy/
     """
-    check_settings(step.settings)
     root = step.out
     await copy_tree(step, userspace, root)
     await step.thread(merge, Path(service, "root"), root)
     await step.thread(add_kernel, Path(modules), root)
-    await complete(step, root, Path(release).read_text())
+    await complete(step, root, Path(release), kernel_release(modules))
     return RootTree(str(root))
 
 
-async def complete(step: Step[Any], root: Path, release: str) -> None:
-    """What a tree of packages lacks to be a root: ours, settings, a first boot's"""
-    await step.thread(add_files, step.files / "root", root)
-    if step.settings.files:
-        await step.thread(add_files, Path(step.settings.files), root)
-    replace_text(root / "usr/lib/os-release", release)
-    await step.thread(configure, root, step.settings)
+async def complete(
+    step: Step[Any],
+    root: Path,
+    release: Path,
+    kernel: str,
+    packages: str = APK_DATABASE,
+) -> None:
+    """
+    What a tree of packages lacks to be a root: ours, the settings', a first boot's. The
+    kernel's release and apk's database are for the motd.
+    """
+    want = step.settings
+    for name in ("root", *additions(want)):
+        await step.thread(add_files, step.files / name, root)
+    write_motd(root, release, kernel, packages)
+    if want.files:
+        await step.thread(add_files, Path(want.files), root)
+    replace_text(root / "usr/lib/os-release", release.read_text())
+    replace_text(root / SETTINGS, told(want), 0o600)
+    await step.thread(configure, root, want)
+    await step.thread(write_single, root, want)
+    await step.thread(check_tree, root, want)
     await finish(step, root)
-    await step.thread(set_accounts, root, step.settings)
+    await step.thread(set_accounts, root, want, step.epoch)
+    await step.thread(own_single, root, want)
+    await check_finished(step, root)
     await step.thread(tidy, root, step.epoch)
-
-
-def check_settings(want: RootSettings) -> None:
-    """Refuse what the image could not use, before any work"""
-    checks = [
-        ("hostname", HOST_NAME, [want.hostname]),
-        ("locale", re.compile(r"[A-Za-z0-9_.@-]+"), [want.locale]),
-        ("root_ssh_keys", SSH_KEY, want.root_ssh_keys),
-        ("enable", UNIT, want.enable),
-        ("disable", UNIT, want.disable),
-        ("mask", UNIT, want.mask),
-    ]
-    for name, pattern, values in checks:
-        for value in values:
-            if not pattern.fullmatch(value):
-                raise UserError(
-                    f"compose_root: setting {name!r} cannot be {value!r}",
-                    remedy=f"what fits is {pattern.pattern}",
-                )
-    if want.root_password_hash and not PASSWORD_HASH.fullmatch(want.root_password_hash):
-        raise UserError(
-            "compose_root: setting 'root_password_hash' is no hash of crypt(5)",
-            remedy="`openssl passwd -6` or `mkpasswd` makes one",
-        )
-    if want.files and not Path(want.files).is_dir():
-        raise UserError(
-            f"compose_root: setting 'files': {want.files} is no directory",
-            remedy="give a directory whose tree is as it shall be in the image",
-        )
 
 
 async def copy_tree(step: Step[Any], source: str, root: Path) -> None:
@@ -308,9 +283,10 @@ def add_files(source: Path, root: Path) -> None:
     Copy a tree, owned by root; modes are ours, as those of an installation of this
     package, or of a checkout, depend on the umask
     """
-    for directory, _names, files in os.walk(source):
+    for directory, names, files in os.walk(source):
         inside = Path(directory).relative_to(source)
-        for name in files:
+        links = [name for name in names if Path(directory, name).is_symlink()]
+        for name in (*links, *files):
             target = inside_root(root, inside / name)
             target.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(target):
@@ -322,46 +298,29 @@ def add_files(source: Path, root: Path) -> None:
                 )
 
 
-def inside_root(root: Path, inside: Path) -> Path:
-    """The path in the tree; `UserError` if a link of the tree leads out of it"""
-    parent, pending, links = root, list(inside.parent.parts), 0
-    while pending:
-        part = pending.pop(0)
-        links += (parent / part).is_symlink()
-        if (part == ".." and parent == root) or links > MAX_LINKS:
-            raise UserError(f"{inside} leads out of the image", remedy="move it")
-        if not (parent / part).is_symlink():
-            parent = parent.parent if part == ".." else parent / part
-            continue
-        to = Path(os.readlink(parent / part))
-        pending = list(to.parts[to.is_absolute() :]) + pending
-        parent = root if to.is_absolute() else parent
-    return parent / inside.name
-
-
 def configure(root: Path, want: RootSettings) -> None:
     """Files that follow from the settings, and what a first boot would ask"""
-    texts = {
-        "etc/hostname": f"{want.hostname}\n",
-        "etc/locale.conf": f"LANG={want.locale}\n",
-        # Empty, not "uninitialized": nothing is left for a first boot to compute
-        "etc/machine-id": "",
-        "etc/fstab": "",  # root, ESP and swap are found by their types
-        "usr/lib/systemd/system-preset/01-settings.preset": preset(want),
-    }
-    for name, text in texts.items():
-        mode = 0o444 if name == "etc/machine-id" else 0o644
-        replace_text(root / name, text, mode)
+    for name, text in texts(want).items():
+        replace_text(root / name, text)
+    # Empty, not "uninitialized": nothing is left for a first boot to compute
+    replace_text(root / "etc/machine-id", "", 0o444)
+    replace_text(root / "etc/fstab", "")  # root, ESP and swap are found by their types
     links = {
         "etc/resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
         "etc/os-release": "../usr/lib/os-release",
-        **{f"etc/systemd/system/{unit}": "/dev/null" for unit in want.mask},
+        **{
+            f"etc/systemd/system/{unit}": "/dev/null"
+            for unit in (*MASKED, *want.mask)
+            if unit not in want.enable
+        },
         **{
             f"etc/systemd/system-generators/{name}": "/dev/null"
             for name in MASKED_GENERATORS
         },
         "etc/systemd/system/default.target": f"{UNITS}/multi-user.target",
     }
+    if want.timezone != "UTC":  # which it is without
+        links["etc/localtime"] = f"../{ZONES}/{want.timezone}"
     for name, to in links.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -369,14 +328,6 @@ def configure(root: Path, want: RootSettings) -> None:
         path.symlink_to(to)
     for name in EMPTY:
         (root / name).mkdir(parents=True, exist_ok=True)
-
-
-def preset(want: RootSettings) -> str:
-    """https://www.freedesktop.org/software/systemd/man/systemd.preset.html"""
-    lines = ["# From the settings of compose_root"]
-    lines += [f"enable {unit}" for unit in want.enable]
-    lines += [f"disable {unit}" for unit in want.disable]
-    return "\n".join(lines) + "\n"
 
 
 # In this order: with /etc/.updated, but without accounts, services fail for want of
@@ -389,45 +340,47 @@ FINISH = [
     ["journalctl", "--update-catalog"],
     ["systemctl", "preset-all"],
 ]
+ENABLED = ("enabled", "alias", "indirect")
 TMPFILES_OK = (0, 73)  # 73: some line could not be applied, as of a file that is gone
 
 
 async def finish(step: Step[RootSettings], root: Path) -> None:
     """What packages' scripts and a first boot would do, by the tree's own programs"""
-    options: Dict[str, Any] = {
-        "writable": True,
-        "env": {"SYSTEMD_IN_CHROOT": "1", "SYSTEMD_OFFLINE": "1"},
-        "ro_bind": {root / USR: f"/{USR}"},
-    }
     for argv in FINISH:
         ok = TMPFILES_OK if argv[0] == "systemd-tmpfiles" else (0,)
-        await step.run_in(str(root), *argv, ok=ok, **options)
+        await run_inside(step, root, *argv, ok=ok)
     # The userspace's own are compiled where that is installed
     given = step.settings.files
     if given and any(Path(given).rglob("*.hwdb")):
-        await step.run_in(str(root), "systemd-hwdb", "update", **options)
+        await run_inside(step, root, "systemd-hwdb", "update")
 
 
-def set_accounts(root: Path, want: RootSettings) -> None:
-    """root's password and keys; locked if nothing is given"""
-    shadow = root / "etc/shadow"
-    lines = shadow.read_text().splitlines()
-    changed = [
-        ":".join(["root", want.root_password_hash or "!*", *line.split(":")[2:]])
-        if line.startswith("root:")
-        else line
-        for line in lines
-    ]
-    mode = shadow.stat().st_mode
-    shadow.chmod(0o600)
-    shadow.write_text("\n".join(changed) + "\n")
-    shadow.chmod(mode & 0o7777)
-    if want.root_ssh_keys:
-        folder = root / "root/.ssh"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        keys = folder / "authorized_keys"
-        keys.write_text("\n".join(want.root_ssh_keys) + "\n")
-        keys.chmod(0o600)
+async def run_inside(step: Step, root: Path, *argv: str, **options: Any) -> str:
+    """Run a program of the tree, to which all but /usr is writable"""
+    return await step.run_in(
+        str(root),
+        *argv,
+        writable=True,
+        env={"SYSTEMD_IN_CHROOT": "1", "SYSTEMD_OFFLINE": "1"},
+        ro_bind={root / USR: f"/{USR}"},
+        **options,
+    )
+
+
+async def check_finished(step: Step[RootSettings], root: Path) -> None:
+    """Of what is said by the tree's own programs only: units that cannot be enabled"""
+    want = step.settings
+    if any(one.sudo for one in want.users):
+        await run_inside(step, root, "visudo", "--check")
+    if not want.enable:
+        return
+    asked = ("systemctl", "is-enabled", *want.enable)
+    said = await run_inside(step, root, *asked, ok=(0, 1))
+    for at, (unit, state) in enumerate(zip(want.enable, said.split())):
+        if state not in ENABLED:
+            cause = f"is {unit}, which cannot be enabled: it is {state}"
+            remedy = "a unit that has no [Install] is started by others, or by none"
+            raise refused(OF, ("enable", at), cause, remedy)
 
 
 def tidy(root: Path, epoch: int) -> None:

@@ -74,8 +74,15 @@ class Guest:
 
     async def power_off(self) -> None:
         """Shut down, and wait for it"""
+        await self._leave("systemctl poweroff --no-block")
+
+    async def hibernate(self) -> None:
+        """Keep what is in memory on the disk, and wait for the machine's end"""
+        await self._leave("systemctl hibernate")
+
+    async def _leave(self, command: str) -> None:
         out = await self._out()
-        out.write(b"systemctl poweroff --no-block\n")
+        out.write(f"{command}\n".encode())
         await self._ended()
 
     async def cut(self) -> None:

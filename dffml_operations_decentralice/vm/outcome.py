@@ -19,6 +19,18 @@ FAILURE, STAGE_LIMIT, OVERALL_LIMIT = "failure", "stage-limit", "overall-limit"
 REACHED, ACTED = "reached", "acted"
 KILLED, EXITED, INTERNAL_ERROR = "killed", "exited", "internal-error"
 
+SCREENSHOT = "screenshot.png"  # in the directory of the machine
+
+
+@dataclass
+class Screenshot:
+    """A picture of the screen, when it was taken, or why there is none"""
+
+    taken: bool = False
+    stage: str = ""
+    seconds: float = 0.0
+    reason: str = ""
+
 
 @dataclass
 class Outcome:
@@ -32,6 +44,7 @@ class Outcome:
     errors: str = ""  # what QEMU said
     qemu: str = ""  # its version
     status: Optional[int] = None  # its exit status, if it ended by itself
+    screenshot: Screenshot = field(default_factory=Screenshot)
 
 
 @dataclass

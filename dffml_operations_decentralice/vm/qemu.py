@@ -27,6 +27,12 @@ FIRMWARE = (
 # Without KVM: four levels of page tables instead of five, and no reason for the guest
 # to load its own KVM. Other models (no AVX, qemu64) cost the same, Haswell's costs more
 CPU = {"kvm": "host", "tcg": "max,la57=off,svm=off"}
+# What a disk hangs on; q35 has a controller for AHCI. The firmware boots from all
+BUSES: Dict[str, Dict[str, Any]] = {
+    "virtio": {"driver": "virtio-blk-pci"},
+    "ahci": {"driver": "ide-hd"},
+    "nvme": {"driver": "nvme", "serial": "decentralice"},
+}
 ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi"}
 
 
@@ -52,6 +58,7 @@ class Machine:
     firmware_variables: str = ""  # of this machine alone: it is written to
     disk: str = ""
     disk_format: str = "qcow2"
+    disk_bus: str = "virtio"  # one of BUSES
     disposable: bool = True  # what is written to the disk need not survive a crash
     serial: str = ""  # a socket; "stdio": the terminal, with the monitor behind it
     qmp: str = ""  # a socket
@@ -60,6 +67,9 @@ class Machine:
     network: str = ""  # "", "restricted" (no way out), "open"
     forwards: Tuple[Tuple[int, int], ...] = ()  # host's loopback port, guest's port
     reboot: bool = False
+    # A screen that the firmware draws on: memory of the machine, so that a kernel which
+    # writes its console there is no slower. https://www.qemu.org/docs/master/specs/fw_cfg.html
+    screen: bool = False
 
 
 def find_firmware(code: str = "", variables: str = "") -> Firmware:
@@ -97,6 +107,8 @@ def qemu_argv(machine: Machine, qemu: str = QEMU) -> List[str]:
     argv += _board(machine)
     argv += _channels(machine)
     argv += ["-device", "virtio-rng-pci"]
+    if machine.screen:
+        argv += ["-device", "ramfb"]
     if not machine.reboot:
         argv += ["-no-reboot"]
     if machine.disk:
@@ -128,7 +140,7 @@ def _disk(machine: Machine) -> List[str]:
     cache = {"direct": False, "no-flush": machine.disposable}
     file = {"driver": "file", "filename": machine.disk, "cache": cache}
     more = {"cache": cache, "discard": "unmap"}
-    device = {"driver": "virtio-blk-pci", "drive": "disk", "bootindex": 1}
+    device = {**BUSES[machine.disk_bus], "drive": "disk", "bootindex": 1}
     node = _blockdev("disk", machine.disk_format, file, more)
     return node + ["-device", json.dumps(device)]
 

@@ -30,13 +30,15 @@ from .outcome import (
     POWERED_OFF,
     REACHED,
     RESET,
+    SCREENSHOT,
     STAGE_LIMIT,
     Outcome,
     Plan,
+    Screenshot,
     next_stage,
 )
 from .qemu import QEMU, Machine, qemu_argv
-from .signs import POWER_OFF, PROBE, REPORT
+from .signs import BEFORE_KERNEL, POWER_OFF, PROBE, REPORT
 
 Reader = Callable[
     [asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]
@@ -83,6 +85,7 @@ class Session:
         self.document = b""
         self.version = ""
         self.error: Optional[Exception] = None
+        self.screenshot: Optional[Screenshot] = None
         self.told = asyncio.Condition()  # something came by a port, or QEMU connected
         self.outs: Dict[str, asyncio.StreamWriter] = {}  # by name of a port
         self._tasks: List[asyncio.Task[None]] = []
@@ -154,6 +157,7 @@ class Session:
             document=self.document if self.document.endswith(b"\n") else None,
             qemu=self.version,
             status=process.returncode,
+            screenshot=self.screenshot or Screenshot(reason=self._unseen()),
         )
 
     async def _act(self, act: Callable[[Guest], Coroutine[Any, Any, None]]) -> None:
@@ -179,6 +183,7 @@ class Session:
             self.console.feed(data, self.now)
             if self.console.failure and not self._failed:
                 self._failed = True
+                self._photograph()
                 loop = asyncio.get_running_loop()
                 loop.call_later(SETTLE, self.end, FAILURE, "")
 
@@ -254,9 +259,32 @@ class Session:
 
     def _staged(self, name: str, seconds: float) -> None:
         self.plan.on_stage(name, seconds)
+        if name not in BEFORE_KERNEL:
+            self._photograph()
         if name == self.plan.until:
             self.end(REACHED, name)
         self._await_stage()
+
+    def _photograph(self) -> None:
+        """
+        Once, as soon as a kernel is heard of: the loader's picture is still there, as a
+        kernel gets to its own screen later than to its serial console
+        """
+        if self.machine.screen and self.screenshot is None:
+            self.screenshot = Screenshot(reason="the machine ended before")
+            self._tasks.append(asyncio.ensure_future(self._take(self.screenshot)))
+
+    async def _take(self, shot: Screenshot) -> None:
+        shot.stage, shot.seconds = self.console.reached, round(self.now, 2)
+        try:
+            await self.ask("screendump", filename=SCREENSHOT, format="png")
+        except (QMPError, OSError, EOFError) as error:
+            shot.reason = f"QEMU gave none: {error}"
+        else:
+            shot.taken, shot.reason = True, ""
+
+    def _unseen(self) -> str:
+        return "no kernel was started" if self.machine.screen else "there is no screen"
 
     def _await_stage(self) -> None:
         if self._deadline:

@@ -76,6 +76,7 @@ LIMITS = {
     POWER_OFF: 30,
 }
 ORDER = (*LIMITS,)
+BEFORE_KERNEL = ("firmware", "loader")
 
 
 def _failure(

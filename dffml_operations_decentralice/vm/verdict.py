@@ -1,18 +1,19 @@
 """
 From what came of a run to a verdict
 
-``boots``: the system says that it runs, nothing failed, the service is ready, and it
-powered off when asked. ``does-not-boot``: the image is at fault. ``vm-failed``: the
-machine could not run, which says nothing about the image.
+``boots``: the system says that it runs, nothing failed, the service is ready, all
+settings are so, and it powered off when asked. ``does-not-boot``: the image is at
+fault. ``vm-failed``: the machine could not run, which says nothing about the image.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from ..guest.document import read_document
 from . import outcome as ended
-from .outcome import Outcome
+from .expectations import Expectation, Seen, compare
+from .outcome import SCREENSHOT, Outcome
 from .qemu import unavailable_accelerator
 from .signs import POWER_OFF, REPORT
 
@@ -124,6 +125,21 @@ def _inside(guest: Dict[str, Any], require_ssi: bool) -> Optional[Verdict]:
     return None
 
 
+def unmet(seen: Sequence[Seen]) -> Optional[Verdict]:
+    """The verdict about a system that is not what its settings say"""
+    wrong = [one for one in seen if one.ok is False]
+    if not wrong:
+        return None
+    first = wrong[0]
+    others = f", and {len(wrong) - 1} more" if wrong[1:] else ""
+    reason = (
+        f"setting {first.setting} is not so inside: expected {first.expected!r}, "
+        f"seen {first.seen!r}{others}"
+    )
+    remedy = "`settings` of the report has them all: is it changed by something else?"
+    return Verdict(DOES_NOT_BOOT, reason, "", remedy)
+
+
 def failed_names(guest: Dict[str, Any]) -> List[str]:
     """Names of the units that failed"""
     return [one["unit"] for one in guest.get("failed") or ()]
@@ -150,6 +166,7 @@ def make_report(
     disk: Dict[str, Any],
     versions: Dict[str, str],
     require_ssi: bool = True,
+    expectations: Sequence[Expectation] = (),
 ) -> Dict[str, Any]:
     """The report, as boot-report.schema.json has it"""
     guest = None
@@ -160,6 +177,10 @@ def make_report(
             guest = None
     found = judge(outcome, guest, require_ssi)
     inside = guest or {}
+    outputs = inside.pop("checks", None) or []
+    seen = compare(expectations, outputs) if guest else []
+    if found.verdict == BOOTS:
+        found = unmet(seen) or found
     return {
         "verdict": found.verdict,
         "reason": found.reason,
@@ -167,6 +188,7 @@ def make_report(
         "remedy": found.remedy,
         "state": inside.get("state") or "unknown",
         "failed_units": failed_names(inside),
+        "settings": [one._asdict() for one in seen],
         "reached": outcome.console.reached,
         "stages": dict(outcome.console.stages),
         "ssi": service(inside),
@@ -184,6 +206,12 @@ def make_report(
         "guest": guest,
         "accelerator": accelerator,
         "disk": disk,
+        "screenshot": {
+            "file": SCREENSHOT if outcome.screenshot.taken else "",
+            "stage": outcome.screenshot.stage,
+            "seconds": outcome.screenshot.seconds,
+            "reason": outcome.screenshot.reason,
+        },
         "qemu": outcome.qemu,
         "seconds": outcome.seconds,
         "versions": versions,

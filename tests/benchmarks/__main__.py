@@ -25,7 +25,8 @@ MADE_OUTSIDE = {"mirror_userspace_repository", "mirror_kernel_repository", *OUTS
 # What a kernel's update runs; the tree in which dracut runs stays as it is
 OF_THE_KERNEL = {
     *("lock_kernel_rpms", "fetch_kernel_rpms", "depmod", "dracut_initrd", "build_uki"),
-    *("compose_root", "format_root", "install_bootloader", "write_disk"),
+    *("compose_root", "check_loader", "format_root"),
+    *("install_bootloader", "write_disk"),
 }
 TABLE = "{:34} {:>7} {:>7} {:>8}  {}"
 # Debian 12, systemd-boot and UKI, 130 packages, on the reference machine

@@ -36,7 +36,8 @@ def refused(store, cwd, *overlays):
         ({"partition": {"size": 300}}, "300 MiB"),
         ({"install_bootloader": {"entry": "../x.efi"}}, "../x.efi"),
         ({"boot_verify": {"memory": 1}}, "memory"),
-        ({"build_uki": {"cmdline": ["x" * 3000]}}, "command line"),
+        ({"build_uki": {"cmdline": ["x" * 3000]}}, "cmdline"),
+        ({"compose_root": {"enable": ["no-such.service"]}}, "o.yaml:4: compose_root"),
     ],
 )
 def test_settings_that_cannot_be(copy, tmp_path, settings, named):

@@ -156,11 +156,11 @@ def test_a_changed_setting_needs_no_network(image, copy):
 
 def test_a_program_finds_what_failed(image, copy, tmp_path):
     """A step of the real flow: which one, why, and where it says more"""
-    long = overlay(tmp_path / "o.yaml", {"build_uki": {"cmdline": ["x" * 3000]}})
-    events = Events(copy, tmp_path, long)
-    failed = events.until("failed", "build_uki")
-    assert failed["kind"] == "user" and "command line" in failed["cause"]
-    assert ("start", "build_uki") in events.seen
+    unit = overlay(tmp_path / "o.yaml", {"compose_root": {"enable": ["no.service"]}})
+    events = Events(copy, tmp_path, unit)
+    failed = events.until("failed", "compose_root")
+    assert failed["kind"] == "user" and "no.service" in failed["cause"]
+    assert ("start", "compose_root") in events.seen
     assert Path(failed["log"]).parent == copy / "logs"
     assert failed["cause"] in Path(failed["log"]).read_text()
     result = events.until("result", None)

@@ -4,11 +4,13 @@ import json
 import stat
 import subprocess
 
+import pefile
 import pytest
 
 from dffml_operations_decentralice.engine.commands import find_tool
 from dffml_operations_decentralice.engine.digest import digest_of
 from dffml_operations_decentralice.engine.sandbox import tree_argv
+from dffml_operations_decentralice.guest import document
 from dffml_operations_decentralice.operations.disk import TYPES
 
 MIB = 1 << 20
@@ -64,6 +66,20 @@ def test_it_says_that_it_is_a_mirrors(image):
     assert image.report["variant"] == "mirror"
 
 
+def test_os_release_is_the_same_everywhere(image):
+    """What the boot loader sorts by, what is on the disk, what the system says"""
+    root = (image.artefact("root-tree") / "usr/lib/os-release").read_text()
+    uki = pefile.PE(str(image.artefact("decentralice.efi")), fast_load=True)
+    [section] = [one for one in uki.sections if one.Name.rstrip(b"\0") == b".osrel"]
+    assert section.get_data()[: section.Misc_VirtualSize].decode() == root
+    guest = image.report["guest"]["os_release"]
+    assert guest == document.os_release(root)
+    assert guest["IMAGE_ID"] == guest["ID"] == "decentralice"
+    assert guest["IMAGE_VERSION"] == guest["VERSION_ID"]
+    title = image.report["guest"]["motd"].splitlines()[0]
+    assert title == guest["PRETTY_NAME"]
+
+
 def test_nothing_listens_outside_but_the_dhcp_client(image):
     outside = [
         (one["protocol"], one["port"])
@@ -87,10 +103,46 @@ def test_root_swap_and_esp_are_found_by_their_types(image):
     assert len(guest["swaps"]) == 1
 
 
+def test_its_settings_are_seen_inside(image):
+    """Each one that has a default, and those of the flow"""
+    seen = {one["setting"]: one["ok"] for one in image.report["settings"]}
+    assert seen == {
+        "compose_root.hostname": True,
+        "compose_root.locale": True,
+        "compose_root.timezone": True,
+        "compose_root.root_password_hash": True,
+        "partition": True,
+        "lock_kernel_rpms.kernel": True,
+        "build_uki.cmdline": True,
+        "os_release": True,
+        "install_bootloader": True,
+        "lock_userspace.packages": True,
+    }
+
+
+def test_it_has_its_settings_for_root_alone(image):
+    path = image.artefact("root-tree") / "usr/lib/decentralice/settings.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert json.loads(path.read_text())["compose_root"]["hostname"] == "alice"
+
+
 def test_the_recordings_are_there(image):
     assert b"Linux version" in (image.directory / "console.log").read_bytes()
     with open(image.directory / "console.cast") as cast:
         assert json.loads(cast.readline())["version"] == 2
+
+
+def test_the_splash_is_seen_while_the_kernel_starts(image):
+    """In the middle of the screen, pixel for pixel"""
+    from PIL import Image
+
+    shot = image.report["screenshot"]
+    assert shot["stage"] == "kernel", shot
+    screen = Image.open(image.directory / shot["file"]).convert("RGB")
+    splash = Image.open(image.artefact("splash.bmp")).convert("RGB")
+    left, top = ((a - b) // 2 for a, b in zip(screen.size, splash.size))
+    box = (left, top, left + splash.width, top + splash.height)
+    assert screen.crop(box).tobytes() == splash.tobytes()
 
 
 def test_the_disk_was_not_written_to(image):

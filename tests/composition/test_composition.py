@@ -11,6 +11,7 @@ from dffml_operations_decentralice.engine import Step, operation
 from dffml_operations_decentralice.engine.settings import SettingError
 from dffml_operations_decentralice.errors import UserError
 from dffml_operations_decentralice.types import (
+    KernelRepository,
     OsRelease,
     RootTree,
     ToolsTree,
@@ -295,8 +296,8 @@ def test_assigned_refused(value, said):
             ],
         ),
         (
-            {"operations": {"os_release": {"name": "decentralice_lock_userspace"}}},
-            ["cannot replace os_release: it does not give OsRelease"],
+            {"operations": {"partition": {"name": "decentralice_build_uki"}}},
+            ["cannot replace partition: it does not give PartitionTable"],
         ),
     ],
 )
@@ -351,7 +352,10 @@ class Second:
 class Replacing:
     @operation
     async def os_release(
-        step: Step, repository: UserspaceRepository, tools: ToolsTree
+        step: Step,
+        repository: UserspaceRepository,
+        kernel: KernelRepository,
+        tools: ToolsTree,
     ) -> OsRelease:
         """In place of the flow's"""
 
@@ -385,6 +389,7 @@ def test_a_class_that_replaces(classes):
     assert flow.operations["os_release"].name.endswith(":Replacing.os_release")
     inputs = made.content["flow"]["os_release"]["inputs"]
     assert inputs == {
+        "kernel": [{"kernel_repository": "result"}],
         "repository": [{"userspace_repository": "result"}],
         "tools": [{"install_tools": "result"}],
     }

@@ -28,7 +28,7 @@ from . import host, private
 
 BUILD = [sys.executable, "-m", "dffml", "service", "decentralice", "build"]
 OVERLAYS = ("mirror",)
-MACHINES = {"boot_verify"}  # `verify_ssi` is not enabled
+MACHINES = {"boot_verify", "verify_ssi"}
 ALWAYS = {"publish_result"}
 # What takes minutes (the machines) or brings other packages another day (the archive)
 # is ended as all others, and not run to its end afterwards

@@ -38,6 +38,24 @@ def test_what_the_unit_runs_is_what_is_sent():
     assert health_script(0.1).startswith(b"limit=1\n")
 
 
+def test_checks_of_settings():
+    """Whatever a command says, and whatever it is made of"""
+    commands = ['echo it\\\'s "so"', "printf 'a\\nb'", "exit 3", "echo 'x", "none"]
+    script = health_script(1, commands).decode()
+    head = script.partition("# One JSON document")[0]
+    body = (HERE / "health.sh").read_text().replace("main; exit", "")
+    lines = [head, body, "printf '{\"format\":1'; field checks checks; printf '}'"]
+    ran = subprocess.run(
+        ["sh"],
+        input="\n".join(lines).encode(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    checks = document.read_document(ran.stdout)["checks"]
+    assert checks == ["it's so", "a\nb", "", "", ""]
+
+
 def test_credentials_are_small_enough():
     strings = [
         credential(*item)[1].partition("value=")[2]

@@ -1,25 +1,16 @@
 """ldconfig's files, as ldconfig reads and writes them"""
 
 import re
-import subprocess
 
 import pytest
 
-from dffml_operations_decentralice.engine.commands import find_tool
-from dffml_operations_decentralice.errors import MissingTool
 from dffml_operations_decentralice.loader.cache import Entry, cached, configured, parse
 from dffml_operations_decentralice.loader.elf import EM_X86_64
 from dffml_operations_decentralice.loader.tree import Tree
 
+from . import real
 from .test_dynamic import library
 from .writer import write
-
-
-def ldconfig(*argv):
-    try:
-        return subprocess.check_output([find_tool("ldconfig"), *argv], text=True)
-    except MissingTool as error:
-        pytest.skip(error.cause)
 
 
 def test_as_ldconfig_prints_it(tmp_path):
@@ -29,8 +20,8 @@ def test_as_ldconfig_prints_it(tmp_path):
         write(tmp_path / "opt" / name, library(name))
     v3 = tmp_path / "opt/glibc-hwcaps/x86-64-v3/liba.so.1"
     write(v3, library("liba.so.1"))
-    ldconfig("-r", str(tmp_path), "-X")
-    said = ldconfig("-r", str(tmp_path), "-p")
+    real.ldconfig("-r", str(tmp_path), "-X")
+    said = real.ldconfig("-r", str(tmp_path), "-p")
     printed = re.findall(r"^\t(\S+) \((.*?)\) => (\S+)$", said, re.MULTILINE)
     raw = (tmp_path / "etc/ld.so.cache").read_bytes()
     read = list(parse(raw))
@@ -46,7 +37,7 @@ def test_as_ldconfig_prints_it(tmp_path):
 
 
 def test_that_of_this_machine():
-    said = ldconfig("-p")
+    said = real.ldconfig("-p")
     printed = set(re.findall(r"^\t(\S+) \(libc6,x86-64.*\) => (\S+)$", said, re.M))
     found = cached(Tree("/"), 64, EM_X86_64)
     assert {
@@ -58,7 +49,7 @@ def test_broken_caches(tmp_path):
     write(tmp_path / "etc/ld.so.conf", b"/opt\n")
     write(tmp_path / "opt/liba.so.1", library("liba.so.1"))
     write(tmp_path / "opt/glibc-hwcaps/x86-64-v2/liba.so.1", library("liba.so.1"))
-    ldconfig("-r", str(tmp_path), "-X")
+    real.ldconfig("-r", str(tmp_path), "-X")
     path = tmp_path / "etc/ld.so.cache"
     raw = path.read_bytes()
     for at in range(len(raw)):

@@ -6,14 +6,11 @@ loader are asked each time
 import os
 import re
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import pytest
 
-from dffml_operations_decentralice.engine.commands import find_tool
-from dffml_operations_decentralice.errors import MissingTool
 from dffml_operations_decentralice.loader.dynamic import (
     Environment,
     Loader,
@@ -666,6 +663,18 @@ CASES = {
         mode=0o4755,
         as_user=True,
     ),
+    "setuid keeps $ORIGIN to a trusted directory": Case(
+        None,
+        "",
+        {
+            PROGRAM: Link(f"{LIB}/sub/program"),
+            f"{LIB}/sub/program": program("liba.so", runpath="$ORIGIN/../sub2/.."),
+            A: library(),
+            f"{LIB}/sub2/x": b"",
+        },
+        mode=0o4755,
+        as_user=True,
+    ),
     "setuid keeps RUNPATH": Case(
         None,
         "",
@@ -756,15 +765,12 @@ def make(tree: Path, case: Case) -> None:
             f"{os.path.dirname(real.host_loader())}/{name}", tree / LIB[1:] / name
         )
     if case.mode != 0o755:
-        (tree / PROGRAM[1:]).chmod(case.mode)
+        place = Tree(str(tree)).resolve(PROGRAM)
+        os.chmod(place.host, case.mode)
     (tree / "proc").mkdir(exist_ok=True)
     tree.chmod(0o755)
     if case.ldconfig:
-        try:
-            argv = [find_tool("ldconfig"), "-r", str(tree), "-X"]
-        except MissingTool as error:
-            pytest.skip(error.cause)
-        subprocess.run(argv, check=True)
+        real.ldconfig("-r", str(tree), "-X")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,15 +4,20 @@ happens when the programs are started there
 """
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from dffml_operations_decentralice.guest import UNIT
 from dffml_operations_decentralice.loader import check
 from dffml_operations_decentralice.loader.dynamic import Loader
+from dffml_operations_decentralice.loader.starts import BY_OTHERS
 from dffml_operations_decentralice.loader.tree import Tree
+from dffml_operations_decentralice.loader.units import Units
+from dffml_operations_decentralice.vm.console import strip
 
 from . import real
 
@@ -72,6 +77,22 @@ def test_the_libraries_are_those_that_the_loader_lists(world, worlds):
     script = real.LIST.format(real.LOADER)
     _ok, said = inside(worlds[world], "/bin/sh", "-c", script, "sh", *paths)
     assert real.listed(said) == {path: loader.libraries_of(path) for path in paths}
+
+
+SAID = re.compile(
+    r"(?:Start(?:ed|ing)|Finished|Listening on|Reached target|Mounted|Mounting) +"
+    r"([\w@:.\\-]+\.(?:service|socket|target|mount|timer|path|automount))"
+)
+
+
+def test_the_units_are_those_that_the_boot_started(image, worlds):
+    """Of what the console shows after switch-root, all but what the test brought"""
+    said = strip((image.directory / "console.log").read_text(errors="replace"))
+    started = set(SAID.findall(said[said.rindex("Welcome to") :]))
+    assert len(started) > 40
+    units = Units(Tree(worlds["root"]), BY_OTHERS)
+    told = {unit.name for unit, _why in units.started()}
+    assert started - told <= {UNIT}
 
 
 def programs(tree):

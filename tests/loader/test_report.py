@@ -4,7 +4,12 @@ import jsonschema
 import pytest
 
 from dffml_operations_decentralice.loader import check, sentences
-from dffml_operations_decentralice.loader.report import ROUTES, SENTENCES, printable
+from dffml_operations_decentralice.loader.report import (
+    ROUTES,
+    SENTENCES,
+    printable,
+    shortened,
+)
 from dffml_operations_decentralice.schemas import schema
 
 from . import real
@@ -174,6 +179,12 @@ def test_many(tmp_path):
     said = sentences(report)
     assert len(report["findings"]) == 30
     assert len(said) == 13 and said[-1] == "and 18 more"
+
+
+def test_shortened():
+    assert shortened(["a", "b", "a"]) == ("a", "b")
+    many = shortened([str(number) for number in range(1000)])
+    assert len(many) == 41 and (many[0], many[20], many[-1]) == ("0", "…", "999")
 
 
 def test_the_schema_knows_all():

@@ -114,6 +114,17 @@ def test_root_directory(line, root, tmp_path):
     assert start.root == root
 
 
+def test_root_directory_of_the_start_only(tmp_path):
+    text = "[Service]\nRootDirectory=/w\nRootDirectoryStartOnly=yes\n"
+    text += "ExecStartPre=/bin/x\nExecStart=/bin/y\n"
+    found = {one.path: one.root for one in service(tmp_path, text)}
+    assert found == {"/bin/x": "", "/bin/y": "/w"}
+
+
+def test_root_image(tmp_path):
+    assert not service(tmp_path, "[Service]\nRootImage=/x.raw\nExecStart=/bin/x\n")
+
+
 @pytest.mark.parametrize(
     "line, starts",
     [

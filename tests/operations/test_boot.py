@@ -12,7 +12,7 @@ import pytest
 from dffml_operations_decentralice.engine.progress import Recorder, monitored
 from dffml_operations_decentralice.engine.testing import run_operation
 from dffml_operations_decentralice.errors import MissingTool, UserError
-from dffml_operations_decentralice.operations.boot import boot_verify
+from dffml_operations_decentralice.operations.boot import boot_verify, is_certain
 from dffml_operations_decentralice.vm import accelerator
 from dffml_operations_decentralice.vm.qemu import find_firmware
 
@@ -56,6 +56,9 @@ def test_nothing_to_boot(tmp_path, disk):
     assert report["reason"].startswith("no-bootable-disk")
     assert report["matched_line"].startswith("BdsDxe: failed to load")
     assert report["qemu"] and report["accelerator"]["name"] == "tcg"
+    # The firmware's screen: what it says when it finds nothing
+    assert report["screenshot"]["stage"] == "firmware"
+    assert (path / report["screenshot"]["file"]).read_bytes()[:4] == b"\x89PNG"
     assert b"BdsDxe" in (path / "console.log").read_bytes()
     header, *events = map(json.loads, (path / "console.cast").read_text().splitlines())
     assert header["version"] == 2 and events
@@ -134,9 +137,24 @@ def test_a_machine_that_cannot_run(tmp_path, disk, body, said, wanted):
             report, _path = verify(tmp_path, disk, qemu=qemu, accelerator=wanted)
     assert report["verdict"] == "vm-failed"
     assert said in report["reason"]
+    assert report["screenshot"]["file"] == "" and report["screenshot"]["reason"]
     # It says nothing about the image, so it is asked again
     assert recorder.count("unchanged") == 0
     assert recorder.count("start") == 2
+
+
+@pytest.mark.parametrize(
+    "verdict, matched, certain",
+    [
+        ("boots", "", True),
+        ("does-not-boot", "Kernel panic - not syncing", True),
+        ("does-not-boot", "", False),  # a limit, or a unit that timed out
+        ("vm-failed", "", False),
+        ("vm-failed", "KVM internal error", False),
+    ],
+)
+def test_what_is_remembered(verdict, matched, certain):
+    assert is_certain({"verdict": verdict, "matched_line": matched}) is certain
 
 
 def test_a_silent_machine(tmp_path, disk):

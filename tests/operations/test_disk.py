@@ -9,21 +9,26 @@ from pathlib import Path
 import pytest
 
 from dffml_operations_decentralice.engine.digest import sparse_digest
+from dffml_operations_decentralice.engine.settings import SettingError, validated
 from dffml_operations_decentralice.engine.testing import run_operation
-from dffml_operations_decentralice.errors import SpaceError, UserError
+from dffml_operations_decentralice.errors import SpaceError
 from dffml_operations_decentralice.operations import disk
 from dffml_operations_decentralice.operations.disk import (
     MIB,
     TYPES,
-    Partition,
+    BootloaderSettings,
+    PartitionSettings,
     convert_argv,
     fat_argvs,
     inode_times,
     inodes_in_use,
     layout,
     mke2fs_argv,
-    partitions_of,
     sfdisk_script,
+)
+from dffml_operations_decentralice.operations.partitions import (
+    Partition,
+    partitions_of,
 )
 
 SEED = "https://example.org/os"
@@ -67,13 +72,21 @@ def test_uuids():
         (-5, 260, 0),
     ],
 )
-def test_layout_refuses(size, esp, swap):
-    with pytest.raises(UserError) as caught:
-        layout(size, esp, swap, SEED)
-    assert "`esp`" in caught.value.remedy
+def test_sizes_that_are_refused(size, esp, swap):
+    values = {"size": size, "esp": esp, "swap": swap}
+    with pytest.raises(SettingError) as caught:
+        validated(PartitionSettings, values, "partition")
+    assert caught.value.path[0] in values and "MiB" in caught.value.remedy
+
+
+def test_a_size_alone_may_be_too_small():
+    """By what the others are if nothing is said"""
+    with pytest.raises(SettingError, match="leaves -492 MiB"):
+        validated(PartitionSettings, {"size": 10000}, "partition")
 
 
 def test_smallest_layout():
+    validated(PartitionSettings, {"size": 130, "esp": 64, "swap": 0}, "partition")
     assert layout(130, 64, 0, SEED)[-1].size == 64
 
 
@@ -106,8 +119,15 @@ def test_fat_argvs():
 
 @pytest.mark.parametrize("entry", ["", "decentralice", "a/b.efi", "../x.efi", "x.EFI"])
 def test_entries_that_are_refused(entry):
-    with pytest.raises(UserError):
-        fat_argvs(ESP, entry)
+    with pytest.raises(SettingError):
+        validated(BootloaderSettings, {"entry": entry}, "install_bootloader")
+
+
+@pytest.mark.parametrize("values", [{"timeout": -1}, {"entry": "a b.efi"}])
+def test_boot_loaders_that_are_refused(values):
+    with pytest.raises(SettingError) as caught:
+        validated(BootloaderSettings, values, "install_bootloader")
+    assert caught.value.path == (*values,)
 
 
 def test_mke2fs_argv():

@@ -151,17 +151,20 @@ def test_description_of_fedora():
 
 
 def test_dracut_argv():
-    argv = kernel.dracut_argv("6.1", ["ext4", "vfat"], ["crypt"], "zstd -3")
+    want = kernel.InitrdSettings(omit=["crypt", "resume"], add=["resume"])
+    argv = kernel.dracut_argv("6.1", ["ext4", "vfat"], want)
     assert argv[0] == "dracut" and argv[-1] == "/run/out/initrd.img"
     assert "--reproducible" in argv and "--no-hostonly" in argv
     assert "--hostonly" not in argv
     for option, value in {
         "--kver": "6.1",
         "--omit": "crypt",
+        "--add": "resume",
         "--add-drivers": "ext4 vfat",
-        "--compress": "zstd -3",
+        "--compress": "zstd -3 -T1 -q",
     }.items():
         assert argv[argv.index(option) + 1] == value
+    assert "--add" not in kernel.dracut_argv("6.1", [], kernel.InitrdSettings())
 
 
 def modules(folder, dep=("a.ko",), builtin=(), files=None):

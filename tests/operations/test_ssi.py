@@ -1,12 +1,8 @@
 import asyncio
-import http.client
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -100,12 +96,15 @@ def test_units():
     service = unit("usr/lib/systemd/system/ssi-service.service")
     listening = unit("usr/lib/systemd/system/ssi-service.socket")
     assert service["Install"]["WantedBy"] == ["multi-user.target"]
+    assert service["Service"]["ImportCredential"] == ["ssi-service.*"]
     assert listening["Install"]["WantedBy"] == ["sockets.target"]
     # the launcher takes one socket, and loopback is the only protection it has
     assert listening["Socket"]["ListenStream"] == ["127.0.0.1:3000"]
     assert listening["Socket"]["IPAddressDeny"] == ["any"]
     for path in ("usr/lib/systemd/system", "etc/skel/.config/systemd/user"):
         hardened = unit(f"{path}/ssi-service.service")["Service"]
+        # the launcher's exitConfig, which no restart mends
+        assert hardened["RestartPreventExitStatus"] == ["78"]
         assert hardened["Type"] == ["notify"]
         assert hardened["StateDirectoryMode"] == ["0700"]
         assert hardened["UMask"] == ["0077"]
@@ -301,119 +300,3 @@ def test_build_without_network(tmp_path):
             run_operation(ssi.build_ssi_service, store=tmp_path, settings=settings)
         )
     assert not list((tmp_path / "objects").iterdir())
-
-
-# ---- the launcher itself
-LIMIT = 1 << 20  # bytes of a request's body
-TAKES_SOCKET = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-class Service:
-    """The built launcher with a socket and a notification socket, as of systemd"""
-
-    def __init__(self, program, state, config=FILES / "etc/ssi-service/config.toml"):
-        self.path = str(state / "s")
-        listening = socket.socket(socket.AF_UNIX)
-        told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with listening, told:
-            for name, one in (("s", listening), ("notify", told)):
-                (state / name).unlink(missing_ok=True)
-                one.bind(str(state / name))
-            listening.listen()
-            told.settimeout(60)
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", TAKES_SOCKET, str(listening.fileno())]
-                + [str(program / "ssi-service")],
-                pass_fds=[listening.fileno()],
-                cwd=state,
-                env={
-                    "CONFIG_PATH": str(config),
-                    "GIN_MODE": "release",
-                    "NOTIFY_SOCKET": str(state / "notify"),
-                },
-                stdout=subprocess.DEVNULL,
-            )
-            assert told.recv(100) == b"READY=1"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-    def ask(self, method, path, body=None):
-        connection = http.client.HTTPConnection("localhost", timeout=60)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.connect(self.path)
-        connection.request(method, path, json.dumps(body) if body else None)
-        answer = connection.getresponse()
-        content = json.loads(answer.read())
-        connection.close()
-        return answer.status, content
-
-
-@pytest.fixture
-def state(tmp_path_factory):
-    return tmp_path_factory.mktemp("s")  # a short path: it holds sockets
-
-
-def issue(service, issuer):
-    fragment = issuer.replace("did:key:", "")
-    request = {"issuer": issuer, "issuerKid": f"{issuer}#{fragment}", "subject": issuer}
-    request["data"] = {"nonce": "n"}
-    status, answer = service.ask("PUT", "/v1/credentials", request)
-    assert status == 201, answer
-    return {"credentialJwt": answer["credentialJwt"]}
-
-
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_old_key_signs_after_restart(program, state, end):
-    with Service(program, state) as service:
-        status, answer = service.ask("GET", "/readiness")
-        assert (status, answer["status"]["status"]) == (200, "ready")
-        _, answer = service.ask("PUT", "/v1/dids/key", {"keyType": "Ed25519"})
-        issuer = answer["did"]["id"]
-        service.process.send_signal(end)
-        assert service.process.wait(30) == (0 if end == signal.SIGTERM else -end)
-    with Service(program, state) as service:
-        credential = issue(service, issuer)
-        path = "/v1/credentials/verification"
-        assert service.ask("PUT", path, credential) == (200, {"verified": True})
-    for name in ("bolt.db", "service-key.json"):
-        assert (state / name).stat().st_mode & 0o777 == 0o600
-
-
-def test_large_body_is_refused(program, state):
-    with Service(program, state) as service:
-        status, _ = service.ask("PUT", "/v1/dids/key", {"keyType": "x" * LIMIT})
-        assert status == 400
-        assert service.ask("GET", "/health")[0] == 200
-
-
-def test_launcher_refuses(program, state):
-    config = FILES / "etc/ssi-service/config.toml"
-    outside = state / "outside.toml"
-    outside.write_text(config.read_text().replace("127.0.0.1:3000", "0.0.0.0:3000"))
-    used = state / "used"
-    used.mkdir()
-    with Service(program, used):
-        pass
-    (used / "service-key.json").unlink()
-    cases = [
-        (state, {}, "CONFIG_PATH is not set"),
-        (state, {"CONFIG_PATH": str(outside)}, "not a loopback address"),
-        (used, {"CONFIG_PATH": str(config)}, "its service key"),
-    ]
-    for folder, env, message in cases:
-        done = subprocess.run(
-            [program / "ssi-service"], env=env, cwd=folder, capture_output=True
-        )
-        assert done.returncode == 1
-        said = done.stderr.decode().splitlines()
-        assert len(said) == 1 and message in said[0]

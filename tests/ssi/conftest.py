@@ -1,6 +1,9 @@
 """The real service, with a Unix socket as of systemd"""
 
 import asyncio
+import contextlib
+import http.client
+import json
 import os
 import socket
 import subprocess
@@ -24,26 +27,34 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class Service:
-    """The service with a state directory; ready when the block begins"""
+    """
+    The service with a state directory; ready when the block begins. By a Unix socket in
+    that directory, or by TCP. ``wrapper``: words before the program's; ``env``: changes
+    """
 
-    def __init__(self, program: Path, state: Path):
-        self.program, self.state = program, state
+    def __init__(self, program: Path, state: Path, tcp=False, wrapper=(), **env):
+        self.program, self.state, self.tcp = program, state, tcp
         self.address = str(state / "s")
+        self.wrapper, self.env = wrapper, env
 
     def __enter__(self):
         notify = str(self.state / "notify")
         for path in (self.address, notify):
             Path(path).unlink(missing_ok=True)
-        listening = socket.socket(socket.AF_UNIX)
-        told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with listening, told:
-            listening.bind(self.address)
+        listening = socket.socket(socket.AF_INET if self.tcp else socket.AF_UNIX)
+        self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with listening:
+            listening.bind(("127.0.0.1", 0) if self.tcp else self.address)
+            if self.tcp:
+                self.address = "http://127.0.0.1:%d" % listening.getsockname()[1]
             listening.listen()
-            told.bind(notify)
-            told.settimeout(60)
+            self.told.bind(notify)
+            self.told.settimeout(60)
             number = listening.fileno()
+            takes_socket = [sys.executable, "-c", TAKES_SOCKET, str(number)]
+            self.log = open(self.state / "log", "ab")
             self.process = subprocess.Popen(
-                [sys.executable, "-c", TAKES_SOCKET, str(number), str(self.program)],
+                [*self.wrapper, *takes_socket, str(self.program)],
                 pass_fds=[number],
                 cwd=self.state,
                 env={
@@ -51,11 +62,13 @@ class Service:
                     "GIN_MODE": "release",
                     "STATE_DIRECTORY": str(self.state),
                     "NOTIFY_SOCKET": notify,
+                    "PATH": os.environ["PATH"],
+                    **self.env,
                 },
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stdout=self.log,
+                stderr=self.log,
             )
-            assert told.recv(100).startswith(b"READY=1")
+            assert self.told.recv(200).startswith(b"READY=1")
         return self
 
     def kill(self):
@@ -64,6 +77,25 @@ class Service:
 
     def __exit__(self, *_):
         self.kill()
+        self.told.close()
+        self.log.close()
+
+    def ask(self, method, path, body=None, **headers):
+        """Status and content of an answer: JSON if it is, else text"""
+        if self.tcp:
+            connection = http.client.HTTPConnection(self.address[len("http://") :])
+        else:
+            connection = http.client.HTTPConnection("localhost")
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect(self.address)
+        connection.timeout = 60
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            said = answer.read().decode()
+        with contextlib.suppress(ValueError):
+            return answer.status, json.loads(said)
+        return answer.status, said
 
 
 @pytest.fixture(scope="session")

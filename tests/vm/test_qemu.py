@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_options(option, expected):
     assert values(qemu_argv(WHOLE), option) == expected
 
 
+@pytest.mark.parametrize(
+    "bus,driver", [("virtio", "virtio-blk-pci"), ("ahci", "ide-hd"), ("nvme", "nvme")]
+)
+def test_what_a_disk_hangs_on(bus, driver):
+    argv = qemu_argv(replace(WHOLE, disk_bus=bus))
+    devices = [json.loads(one) for one in values(argv, "-device") if one[0] == "{"]
+    [disk] = [one for one in devices if one.get("drive") == "disk"]
+    assert (disk["driver"], disk["bootindex"]) == (driver, 1)
+
+
 def test_firmware_is_read_only_and_its_variables_are_not():
     nodes = {
         node["node-name"]: node
@@ -70,6 +81,8 @@ def test_firmware_is_read_only_and_its_variables_are_not():
         (Machine(), "-netdev", False),
         (Machine(), "-blockdev", False),
         (Machine(network="open"), "-netdev", True),
+        (Machine(screen=True), "ramfb", True),
+        (Machine(), "ramfb", False),
         (Machine(credentials=(("a", b"b"),)), "-smbios", True),
     ],
 )

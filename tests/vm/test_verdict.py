@@ -10,7 +10,8 @@ import pytest
 from dffml_operations_decentralice.schemas import schema
 from dffml_operations_decentralice.vm import outcome as ended
 from dffml_operations_decentralice.vm.console import Console
-from dffml_operations_decentralice.vm.outcome import Outcome
+from dffml_operations_decentralice.vm.expectations import Expectation
+from dffml_operations_decentralice.vm.outcome import Outcome, Screenshot
 from dffml_operations_decentralice.vm.verdict import make_report, progress
 
 READY = 'HTTP/1.0 200 OK\r\n\r\n{"status":{"status":"ready"}}'
@@ -32,26 +33,54 @@ def document(**changes):
 
 
 def report(
-    ending=ended.POWERED_OFF, text=b"", raw=None, errors="", detail="", ssi=True
+    ending=ended.POWERED_OFF,
+    text=b"",
+    raw=None,
+    errors="",
+    detail="",
+    ssi=True,
+    expectations=(),
+    screenshot=None,
 ):
     console = Console()
     if text:
         console.feed(text, 1.0)
     if ending == ended.POWERED_OFF:
         console.reach("power-off", 2.0)
-    outcome = Outcome(ending, detail, console, 2.0, document=raw, errors=errors)
+    outcome = Outcome(
+        *(ending, detail, console, 2.0),
+        document=raw,
+        errors=errors,
+        screenshot=screenshot or Screenshot(reason="there is no screen"),
+    )
     return make_report(
         outcome,
         accelerator={"name": "tcg", "reason": "set"},
         disk={"digest": "0" * 64, "name": "disk.qcow2", "size": 1},
         versions={},
         require_ssi=ssi,
+        expectations=expectations,
     )
 
 
 def valid(found):
     jsonschema.Draft202012Validator(schema("boot-report")).validate(found)
     return found
+
+
+@pytest.mark.parametrize(
+    "shot, file",
+    [
+        (Screenshot(taken=True, stage="kernel", seconds=4.5), "screenshot.png"),
+        (Screenshot(stage="kernel", reason="QEMU gave none: no PNG"), ""),
+        (Screenshot(reason="no kernel was started"), ""),
+    ],
+)
+def test_screenshot(shot, file):
+    told = valid(report(raw=document(), screenshot=shot))["screenshot"]
+    assert told["file"] == file
+    assert bool(told["reason"]) is not bool(file)
+    assert (told["stage"], told["seconds"]) == (shot.stage, shot.seconds)
 
 
 def test_boots():
@@ -61,6 +90,40 @@ def test_boots():
     assert found["failed_units"] == []
     assert found["variant"] == "mirror"
     assert found["ssi"] == {"active": "active", "ready": True, "readiness": "ready"}
+
+
+HOST = Expectation("compose_root.hostname", "uname -n", ["alice"])
+ZONE = Expectation("compose_root.timezone", "date +%z", ["+0000"])
+
+
+def test_settings_that_are_so():
+    raw = document(checks="\1alice\1+0000\n")
+    found = valid(report(raw=raw, expectations=[HOST, ZONE]))
+    assert found["verdict"] == "boots"
+    assert [one["ok"] for one in found["settings"]] == [True, True]
+    assert "checks" not in found["guest"]
+
+
+def test_a_setting_that_is_not_so():
+    raw = document(checks="\1bob\n\1")
+    found = valid(report(raw=raw, expectations=[HOST, ZONE]))
+    assert found["verdict"] == "does-not-boot"
+    said = (
+        "setting compose_root.hostname is not so inside: expected 'alice', seen 'bob'"
+    )
+    assert found["reason"] == f"{said}, and 1 more"
+    assert [one["ok"] for one in found["settings"]] == [False, False]
+
+
+def test_what_failed_is_told_before_settings():
+    raw = document(failed=FAILED, checks="\1bob")
+    found = valid(report(raw=raw, expectations=[HOST]))
+    assert "a.service" in found["reason"]
+    assert found["settings"][0]["ok"] is False
+
+
+def test_of_what_reported_nothing_no_setting_is_told():
+    assert valid(report(raw=None, expectations=[HOST]))["settings"] == []
 
 
 @pytest.mark.parametrize(

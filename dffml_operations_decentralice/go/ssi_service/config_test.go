@@ -24,14 +24,23 @@ func withOption(id storage.OptionKey, option any) config.ServicesConfig {
 	}
 }
 
-func TestDatabasePath(t *testing.T) {
-	accepted := map[string]config.ServicesConfig{
-		"bolt.db":      bolt("bolt.db"),
-		"/var/lib/b.d": bolt("/var/lib/b.d"),
+func TestPlaceDatabase(t *testing.T) {
+	accepted := []struct{ option, directories, path string }{
+		{"bolt.db", "", "bolt.db"},
+		{"/var/lib/b.d", "", "/var/lib/b.d"},
+		{"bolt.db", "/var/lib/ssi-service", "/var/lib/ssi-service/bolt.db"},
+		{"a/bolt.db", "/state", "/state/a/bolt.db"},
+		{"bolt.db", "/first:/second", "/first/bolt.db"},
+		{"/elsewhere/bolt.db", "/state", "/elsewhere/bolt.db"},
 	}
-	for want, services := range accepted {
-		if path, err := databasePath(services); err != nil || path != want {
-			t.Errorf("%s: got %q, %v", want, path, err)
+	for _, test := range accepted {
+		services := bolt(test.option)
+		path, err := placeDatabase(&services, test.directories)
+		if err != nil || path != test.path {
+			t.Errorf("%v: got %q, %v", test, path, err)
+		}
+		if told := services.StorageOptions[0].Option; told != test.path {
+			t.Errorf("%v: the module is told %v", test, told)
 		}
 	}
 	rejected := map[string]struct {
@@ -47,9 +56,55 @@ func TestDatabasePath(t *testing.T) {
 		"other option id": {withOption("x", "y"), "no storage_option"},
 	}
 	for name, test := range rejected {
-		if path, err := databasePath(test.services); !says(err, test.message) {
+		if path, err := placeDatabase(&test.services, "/state"); !says(err, test.message) {
 			t.Errorf("%s: got %q, %v", name, path, err)
 		}
+	}
+}
+
+func TestSetPassword(t *testing.T) {
+	tests := map[string]struct{ configured, credential, password, message string }{
+		"configured":              {"a", absent, "a", ""},
+		"credential":              {"", "b", "b", ""},
+		"credential wins":         {"a", "b", "b", ""},
+		"credential of a line":    {"a", "b\n", "b", ""},
+		"credential of two lines": {"a", "b\n\n", "b\n", ""},
+		"credential with spaces":  {"a", " b ", " b ", ""},
+		"neither":                 {"", absent, "", "no password"},
+		"empty":                   {"a", "", "", "is empty"},
+		"an empty line":           {"a", "\n", "", "is empty"},
+	}
+	for name, test := range tests {
+		directory := t.TempDir()
+		if test.credential != absent {
+			path := filepath.Join(directory, passwordCredential)
+			if err := os.WriteFile(path, []byte(test.credential), 0o400); err != nil {
+				t.Fatal(err)
+			}
+		}
+		keystore := config.KeyStoreServiceConfig{MasterKeyPassword: test.configured}
+		err := setPassword(&keystore, directory)
+		if !says(err, test.message) || err == nil && keystore.MasterKeyPassword != test.password {
+			t.Errorf("%s: got %q, %v", name, keystore.MasterKeyPassword, err)
+		}
+	}
+}
+
+func TestSetPasswordWithout(t *testing.T) {
+	keystore := config.KeyStoreServiceConfig{MasterKeyPassword: "a"}
+	if err := setPassword(&keystore, ""); err != nil || keystore.MasterKeyPassword != "a" {
+		t.Errorf("no credentials: got %q, %v", keystore.MasterKeyPassword, err)
+	}
+	managed := config.KeyStoreServiceConfig{MasterKeyURI: "gcp-kms://x"}
+	if err := setPassword(&managed, ""); err != nil {
+		t.Errorf("a key management service: got %v", err)
+	}
+	unreadable := t.TempDir()
+	if err := os.Mkdir(filepath.Join(unreadable, passwordCredential), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := setPassword(&keystore, unreadable); !says(err, "reading credential") {
+		t.Errorf("a directory: got %v", err)
 	}
 }
 
@@ -66,11 +121,11 @@ func TestShippedConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := requireLoopback(cfg.Server.APIHost); err != nil {
+	if err := requireLoopback("api_host", cfg.Server.APIHost); err != nil {
 		t.Error(err)
 	}
 	// relative: the same file serves the system's service and each user's
-	if path, err := databasePath(cfg.Services); err != nil || filepath.IsAbs(path) {
+	if path, err := placeDatabase(&cfg.Services, ""); err != nil || filepath.IsAbs(path) {
 		t.Errorf("got %q, %v", path, err)
 	}
 	if cfg.Server.ShutdownTimeout == 0 || cfg.Server.ReadTimeout == 0 || cfg.Server.WriteTimeout == 0 {

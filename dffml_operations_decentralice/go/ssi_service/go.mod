@@ -3,10 +3,13 @@ module decentralice.invalid/ssi-service
 go 1.26
 
 require (
+	github.com/TBD54566975/ssi-sdk v0.0.4-alpha.0.20230601154259-07707db2c404
 	github.com/coreos/go-systemd/v22 v22.7.0
+	github.com/gin-gonic/gin v1.9.1
 	github.com/mr-tron/base58 v1.2.0
 	github.com/sirupsen/logrus v1.9.3
 	github.com/tbd54566975/ssi-service v0.0.3
+	go.etcd.io/bbolt v1.3.7
 )
 
 require (
@@ -14,7 +17,6 @@ require (
 	cloud.google.com/go/compute/metadata v0.2.3 // indirect
 	github.com/BurntSushi/toml v1.3.2 // indirect
 	github.com/KyleBanks/depth v1.2.1 // indirect
-	github.com/TBD54566975/ssi-sdk v0.0.4-alpha.0.20230601154259-07707db2c404 // indirect
 	github.com/antlr/antlr4/runtime/Go/antlr/v4 v4.0.0-20230305170008-8188dc5388df // indirect
 	github.com/ardanlabs/conf v1.5.0 // indirect
 	github.com/aws/aws-sdk-go v1.44.277 // indirect
@@ -34,7 +36,6 @@ require (
 	github.com/gabriel-vasile/mimetype v1.4.2 // indirect
 	github.com/gin-contrib/cors v1.4.0 // indirect
 	github.com/gin-contrib/sse v0.1.0 // indirect
-	github.com/gin-gonic/gin v1.9.1 // indirect
 	github.com/go-logr/logr v1.2.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/go-openapi/jsonpointer v0.19.6 // indirect
@@ -105,7 +106,6 @@ require (
 	github.com/twitchyliquid64/golang-asm v0.15.1 // indirect
 	github.com/ugorji/go/codec v1.2.11 // indirect
 	go.einride.tech/aip v0.60.0 // indirect
-	go.etcd.io/bbolt v1.3.7 // indirect
 	go.opencensus.io v0.24.0 // indirect
 	go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin v0.42.0 // indirect
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.42.0 // indirect

@@ -29,19 +29,31 @@ func passedListener() (net.Listener, error) {
 	return passed[0], nil
 }
 
-// requireLoopback refuses an address that others could reach, or a port that nobody knows:
-// the service has no authentication.
-func requireLoopback(address string) error {
+// requireLoopback refuses an address, of the setting or socket that has a name, which others
+// could reach, or a port that nobody knows: the service has no authentication.
+func requireLoopback(name, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("api_host %q is not HOST:PORT", address)
+		return fmt.Errorf("%s %q is not HOST:PORT", name, address)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("api_host %q is not a loopback address: anyone who reaches the "+
-			"service may use it, so let systemd pass a socket instead", address)
+	if !isLoopback(host) {
+		return fmt.Errorf("%s %q is not a loopback address: anyone who reaches the service "+
+			"may use it, so have a loopback address or a Unix socket", name, address)
 	}
 	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
-		return fmt.Errorf("api_host %q has no port between 1 and 65535", address)
+		return fmt.Errorf("%s %q has no port between 1 and 65535", name, address)
 	}
 	return nil
+}
+
+// requireLocal refuses a place to listen that others could reach: systemd's socket, or the
+// configuration's address if there is none.
+func requireLocal(passed net.Listener, address string) error {
+	if passed == nil {
+		return requireLoopback("api_host", address)
+	}
+	if passed.Addr().Network() == "unix" {
+		return nil
+	}
+	return requireLoopback("systemd's socket", passed.Addr().String())
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net"
 	"testing"
 )
 
@@ -9,7 +10,7 @@ func TestRequireLoopback(t *testing.T) {
 	for _, address := range []string{
 		"127.0.0.1:3000", "127.0.0.2:1", "[::1]:65535", "localhost:8080", "[::ffff:127.0.0.1]:80",
 	} {
-		if err := requireLoopback(address); err != nil {
+		if err := requireLoopback("api_host", address); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -32,8 +33,35 @@ func TestRequireLoopback(t *testing.T) {
 		"unix:/run/ssi.sock": "not a loopback address",
 	}
 	for address, message := range rejected {
-		if err := requireLoopback(address); !says(err, message) {
+		if err := requireLoopback("api_host", address); !says(err, message) {
 			t.Errorf("%q: got %v", address, err)
+		}
+	}
+}
+
+func TestRequireLocal(t *testing.T) {
+	const good, bad = "127.0.0.1:3000", "0.0.0.0:3000"
+	tests := []struct{ network, listening, configured, message string }{
+		{"", "", good, ""},
+		{"", "", bad, "api_host"},
+		{"tcp", "127.0.0.1:0", bad, ""},
+		{"tcp", "[::1]:0", bad, ""},
+		{"tcp", "0.0.0.0:0", good, "systemd's socket"},
+		{"tcp", ":0", good, "systemd's socket"},
+		{"unix", "@" + t.TempDir(), bad, ""},
+	}
+	for _, test := range tests {
+		var passed net.Listener
+		if test.network != "" {
+			listening, err := net.Listen(test.network, test.listening)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listening.Close()
+			passed = listening
+		}
+		if err := requireLocal(passed, test.configured); !says(err, test.message) {
+			t.Errorf("%v: got %v", test, err)
 		}
 	}
 }

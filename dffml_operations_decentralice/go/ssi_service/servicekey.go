@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 
 	"github.com/mr-tron/base58"
-	"github.com/tbd54566975/ssi-service/config"
 	"github.com/tbd54566975/ssi-service/pkg/service/keystore"
 	"github.com/tbd54566975/ssi-service/pkg/storage"
 )
@@ -32,29 +31,25 @@ type serviceKey struct {
 	external       bool // a key management service holds it: there is nothing to keep
 }
 
-func serviceKeyOf(services config.ServicesConfig) (serviceKey, error) {
-	database, err := databasePath(services)
-	if err != nil {
-		return serviceKey{}, err
-	}
+func serviceKeyOf(database, masterKeyURI string) serviceKey {
 	return serviceKey{
 		path:     filepath.Join(filepath.Dir(database), keyFile),
 		database: database,
-		external: services.KeyStoreConfig.MasterKeyURI != "",
-	}, nil
+		external: masterKeyURI != "",
+	}
 }
 
 func (k serviceKey) unfinished() string { return k.path + ".new" }
 
 // check refuses to start on a state which is not whole: the module would start without a
-// word, and could sign with none of the old keys.
+// word, empty or with none of the old keys.
 func (k serviceKey) check() error {
-	if k.external {
-		return nil
-	}
 	haveDatabase, err := hasContent(k.database)
 	if err != nil {
 		return err
+	}
+	if k.external {
+		return k.checkDatabase(haveDatabase)
 	}
 	kept, err := os.ReadFile(k.path)
 	switch {
@@ -66,7 +61,7 @@ func (k serviceKey) check() error {
 			return fmt.Errorf("%s is missing or empty, its service key is there: restore the "+
 				"database from a backup, or move %s away to begin anew", k.database, k.path)
 		}
-		return nil
+		return k.checkDatabase(haveDatabase, keyNamespace)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case !haveDatabase:
@@ -77,6 +72,25 @@ func (k serviceKey) check() error {
 			"no key in the database can be used without it", k.database, k.path)
 	} else if err != nil {
 		return err
+	}
+	if broken := new(damage); errors.As(k.checkDatabase(haveDatabase), broken) {
+		return os.Remove(k.database) // by the first start's interruption: nothing is in it
+	}
+	return nil
+}
+
+// checkDatabase checks a database that has content, in which some buckets have to be.
+func (k serviceKey) checkDatabase(haveContent bool, buckets ...string) error {
+	if !haveContent {
+		return nil
+	}
+	err := checkDatabase(k.database, checkLimit, buckets...)
+	if broken := new(damage); errors.As(err, broken) {
+		return fmt.Errorf("%s is damaged: %w: restore it and %s from a backup, both together",
+			k.database, err, k.path)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", k.database, err)
 	}
 	return nil
 }

@@ -70,23 +70,51 @@ func state(t *testing.T, database, key, mark string) serviceKey {
 }
 
 func TestCheckState(t *testing.T) {
-	key := keyJSON(keyLength)
+	key, whole := keyJSON(keyLength), string(boltData(t, keyNamespace))
 	tests := map[string]struct{ database, key, mark, message string }{
 		"first start":                      {absent, absent, absent, ""},
 		"first start, empty database":      {"", absent, absent, ""},
-		"later start":                      {"data", key, absent, ""},
-		"first start interrupted":          {"data", absent, "", ""},
-		"first start interrupted in write": {"data", absent, key[:9], ""},
-		"key deleted":                      {"data", absent, absent, "its service key"},
-		"key empty":                        {"data", "", absent, "not JSON"},
-		"key cut":                          {"data", key[:30], absent, "not JSON"},
+		"later start":                      {whole, key, absent, ""},
+		"first start interrupted":          {whole, absent, "", ""},
+		"first start interrupted in write": {whole, absent, key[:9], ""},
+		"key deleted":                      {whole, absent, absent, "its service key"},
+		"key empty":                        {whole, "", absent, "not JSON"},
+		"key cut":                          {whole, key[:30], absent, "not JSON"},
 		"database deleted":                 {absent, key, absent, "is missing or empty"},
 		"database cut to nothing":          {"", key, absent, "is missing or empty"},
+		"database cut":                     {whole[:8192], key, absent, "it was cut"},
+		"garbage":                          {"data", key, absent, "no bolt database"},
+		"another database":                 {string(boltData(t, "x")), key, absent, "no keystore"},
 	}
 	for name, test := range tests {
 		err := state(t, test.database, test.key, test.mark).check()
 		if !says(err, test.message) {
 			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestFirstStartInterruptedBeforeDatabase(t *testing.T) {
+	this := state(t, strings.Repeat("\x00", 4*4096), absent, "")
+	if err := this.check(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(this.database); !os.IsNotExist(err) {
+		t.Errorf("what no key was ever used for is left: %v", err)
+	}
+}
+
+func TestExternalKey(t *testing.T) {
+	for database, message := range map[string]string{
+		absent: "", "": "", string(boltData(t, "x")): "", "data": "is damaged",
+	} {
+		this := state(t, database, absent, absent)
+		this.external = true
+		if err := this.check(); !says(err, message) {
+			t.Errorf("%.9q: got %v", database, err)
+		}
+		if _, err := os.Stat(this.unfinished()); !os.IsNotExist(err) {
+			t.Errorf("%.9q: a key is kept: %v", database, err)
 		}
 	}
 }
@@ -118,19 +146,18 @@ func TestKeepSurvivesRestart(t *testing.T) {
 	if err := this.check(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := storage.NewStorage(storage.Bolt,
-		storage.Option{ID: storage.BoltDBFilePathOption, Option: this.database})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
 	ctx, first := context.Background(), keyJSON(keyLength)
 	second := strings.Replace(first, "Salt\":\"2", "Salt\":\"3", 1)
 	for _, written := range []string{first, second} { // by the module, at each start
-		if err := db.Write(ctx, keyNamespace, keyName, []byte(written)); err != nil {
+		if err := this.check(); err != nil {
 			t.Fatal(err)
 		}
-		if err := this.check(); err != nil {
+		db, err := storage.NewStorage(storage.Bolt,
+			storage.Option{ID: storage.BoltDBFilePathOption, Option: this.database})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Write(ctx, keyNamespace, keyName, []byte(written)); err != nil {
 			t.Fatal(err)
 		}
 		if err := this.keep(db); err != nil {
@@ -138,6 +165,9 @@ func TestKeepSurvivesRestart(t *testing.T) {
 		}
 		if got, err := db.Read(ctx, keyNamespace, keyName); err != nil || string(got) != first {
 			t.Errorf("the database has %q, %v", got, err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	info, err := os.Stat(this.path)

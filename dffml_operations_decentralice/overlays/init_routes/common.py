@@ -13,9 +13,11 @@ CREDENTIALS = "usr/lib/systemd/system-generators/systemd-debug-generator"
 OURS = ("init_routes/fedora_systemd", "init_routes/credential_units")
 
 
-def release_of(release: str, way: str) -> str:
-    """The text of an `OsRelease`, with the name of the way to PID 1"""
-    return f"{Path(release).read_text()}{FIELD}={way}\n"
+def release_of(step: Step[Any], release: str, way: str) -> Path:
+    """An os-release as the given one, with the name of the way to PID 1"""
+    named = step.work / "os-release"
+    named.write_text(f"{Path(release).read_text()}{FIELD}={way}\n")
+    return named
 
 
 def takes_units(root: Path) -> bool:

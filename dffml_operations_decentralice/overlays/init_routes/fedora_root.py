@@ -7,30 +7,40 @@ program of one distribution sees a library of the other.
 https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#RootDirectory=
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import List
 
 from ...engine import Step, operation, setting, settings
 from ...errors import UserError
+from ...operations.configuration import UNIT, RootSettings
+from ...operations.expectations import asked_for, of_image, write
+from ...operations.kernel import kernel_release
 from ...operations.root import (
-    UNIT,
-    RootSettings,
+    APK_DATABASE,
+    MODULES,
     add_files,
     add_kernel,
-    check_settings,
     complete,
     copy_tree,
     merge,
 )
 from ...types import (
+    EspFileSystem,
+    Expectations,
     FedoraTree,
     KernelModules,
     OsRelease,
+    PartitionTable,
     RootTree,
     SsiServiceTree,
+    ToolsTree,
+    UnifiedKernelImage,
+    UserspaceLock,
     UserspaceTree,
 )
+from ...vm.expectations import of_packages
 from .common import OURS, additions, release_of
 
 WAY = "init-fedora-root"
@@ -48,7 +58,7 @@ class FedoraRootSettings(RootSettings):
     services: List[str] = setting(
         "Units of Wolfi's packages that are started, in Wolfi's userspace",
         default_factory=lambda: ["ssi-service.socket", "ssi-service.service"],
-        pattern=UNIT.pattern,
+        pattern=UNIT,
     )
 
 
@@ -71,13 +81,12 @@ async def compose_fedora_root(
 
     https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#Paths
     """
-    check_settings(step.settings)
     root, wolfi = step.out, step.out / WOLFI
     await copy_tree(step, fedora, root)
     await copy_tree(step, userspace, wolfi)
     await step.thread(merge, Path(service, "root"), wolfi)
-    text = release_of(release, WAY)
-    await complete(step, wolfi, text)
+    named, kernel = release_of(step, release, WAY), kernel_release(modules)
+    await complete(step, wolfi, named, kernel)
     await step.thread(add_kernel, Path(modules), root)
     ours = step.files / "init_routes"
     for files in (*additions(step, root), ours / "fedora_root"):
@@ -87,8 +96,27 @@ async def compose_fedora_root(
         for source in Path(service, "root", folder).iterdir():
             place(source, root / folder / source.name)
     bring_out(wolfi, root, step.settings.services, drop_in)
-    await complete(step, root, text)
+    await complete(step, root, named, kernel, f"{WOLFI}/{APK_DATABASE}")
     return RootTree(str(root))
+
+
+@operation
+async def expect_fedora_root(
+    step: Step,
+    root: RootTree,
+    table: PartitionTable,
+    uki: UnifiedKernelImage,
+    esp: EspFileSystem,
+    lock: UserspaceLock,
+    tools: ToolsTree,
+) -> Expectations:
+    """As `expect_settings`; the packages that were asked for are those in ``/wolfi``"""
+    found = await of_image(
+        step, Path(root), Path(root, MODULES), table, uki, esp, tools
+    )
+    asked = asked_for(json.loads(Path(lock).read_text()))
+    found += of_packages(asked, f"/{WOLFI}/{APK_DATABASE}")
+    return write(step, found)
 
 
 def bring_out(wolfi: Path, root: Path, units: List[str], drop_in: Path) -> None:

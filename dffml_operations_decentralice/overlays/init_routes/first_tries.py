@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ...engine import Step, operation
+from ...operations.configuration import RootSettings
+from ...operations.kernel import kernel_release
 from ...operations.root import (
-    RootSettings,
     add_files,
     add_kernel,
-    check_settings,
     complete,
     copy_tree,
     merge,
@@ -46,8 +46,8 @@ async def compose_fedora_symlink(
     The root of `compose_root`, with Fedora's tree in ``/fedora``, and a link to
     Fedora's systemd in the place of Wolfi's. It does not boot.
     """
-    text = release_of(release, SYMLINK)
-    await compose_mixed(step, userspace, service, modules, fedora, text)
+    named = release_of(step, release, SYMLINK)
+    await compose_mixed(step, userspace, service, modules, fedora, named)
     return RootTree(str(step.out))
 
 
@@ -65,8 +65,8 @@ async def compose_ld_library_path(
     libraries. It does not boot: the initrd's systemd executes the link without asking
     that script, and with it the loader of one distribution meets the other's C library.
     """
-    text = release_of(release, LD_LIBRARY_PATH)
-    await compose_mixed(step, userspace, service, modules, fedora, text)
+    named = release_of(step, release, LD_LIBRARY_PATH)
+    await compose_mixed(step, userspace, service, modules, fedora, named)
     wrapper = step.files / "init_routes" / "ld_library_path"
     await step.thread(add_files, wrapper, step.out)
     return RootTree(str(step.out))
@@ -78,15 +78,14 @@ async def compose_mixed(
     service: str,
     modules: str,
     fedora: str,
-    release: str,
+    release: Path,
 ) -> None:
     """Wolfi's root, with Fedora's systemd in another directory as its PID 1"""
-    check_settings(step.settings)
     root = step.out
     await copy_tree(step, userspace, root)
     await step.thread(merge, Path(service, "root"), root)
     await step.thread(add_kernel, Path(modules), root)
-    await complete(step, root, release)
+    await complete(step, root, release, kernel_release(modules))
     await copy_tree(step, fedora, root / FEDORA)
     (root / PID_1).unlink()
     (root / PID_1).symlink_to(f"/{FEDORA}/{PID_1}")

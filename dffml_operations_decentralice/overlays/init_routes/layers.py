@@ -10,38 +10,46 @@ All programs have one loader and one C library, Wolfi's, and so it must be at le
 new as Fedora's: `check_loader` says whether it is.
 """
 
+import json
 import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
 from ...engine import Step, operation, setting, settings
-from ...operations.kernel import install_fedora
+from ...operations.configuration import SETTINGS, RootSettings
+from ...operations.expectations import asked_for, of_image, write
+from ...operations.kernel import install_fedora, kernel_release
 from ...operations.root import (
     APK_DATABASE,
+    MODULES,
     USR,
-    RootSettings,
     add_files,
     add_kernel,
-    check_settings,
     complete,
     copy_owner,
     copy_tree,
-    inside_root,
     merge,
     take,
 )
-from ...operations.tree import clamp_times, replace_text
+from ...operations.tree import clamp_times, inside_root, replace_text
 from ...types import (
+    EspFileSystem,
+    Expectations,
     FedoraTree,
     InitrdRpms,
     KernelModules,
     KernelRepository,
     OsRelease,
+    PartitionTable,
     RootTree,
     SsiServiceTree,
+    ToolsTree,
+    UnifiedKernelImage,
+    UserspaceLock,
     UserspaceTree,
 )
+from ...vm.expectations import of_packages
 from .common import OURS, additions, release_of
 
 WAY = "init-overlayfs"
@@ -87,7 +95,6 @@ async def compose_layers(
     The layers, as directories: merged, they are the whole root. It is put together and
     completed as one, so that accounts and caches are those of all of it, then divided.
     """
-    check_settings(step.settings)
     merged = step.work / "merged"
     await copy_tree(step, userspace, merged)
     await step.thread(remove_packages, merged, step.settings.leave_out)
@@ -96,11 +103,32 @@ async def compose_layers(
     await step.thread(add_kernel, Path(modules), merged)
     for files in additions(step, merged):
         await step.thread(add_files, files, merged)
-    await complete(step, merged, release_of(release, WAY))
+    named = release_of(step, release, WAY)
+    await complete(step, merged, named, kernel_release(modules))
     origins = {WOLFI: [userspace, service], FEDORA: [fedora, modules]}
     await step.thread(divide, merged, step.out, inodes(origins))
     await step.thread(clamp_times, step.out, step.epoch)
     return RootTree(str(step.out))
+
+
+@operation
+async def expect_layers(
+    step: Step,
+    root: RootTree,
+    table: PartitionTable,
+    uki: UnifiedKernelImage,
+    esp: EspFileSystem,
+    lock: UserspaceLock,
+    tools: ToolsTree,
+) -> Expectations:
+    """As `expect_settings`, of the packages that were asked for and not left out"""
+    written, modules = Path(root, CHANGES), Path(root, FEDORA, MODULES)
+    found = await of_image(step, written, modules, table, uki, esp, tools)
+    settings = json.loads((written / SETTINGS).read_text())["compose_root"]
+    asked = asked_for(json.loads(Path(lock).read_text()))
+    kept = [one for one in asked if not matches([one], settings["leave_out"])]
+    found += of_packages(kept)
+    return write(step, found)
 
 
 def remove_packages(root: Path, patterns: List[str]) -> None:

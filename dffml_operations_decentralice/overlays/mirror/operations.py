@@ -21,7 +21,10 @@ IMAGE = (
     " passwd mount procps grep sed findutils gzip tar mawk less hostname iproute2"
     " e2fsprogs ca-certificates libc-bin ncurses-base debianutils"
 )
-EXTRAS = "curl sudo openssh-server nftables"
+EXTRAS = (
+    "curl sudo openssh-server nftables tzdata kbd console-data"
+    " podman crun netavark uidmap dbus-user-session"
+)
 TOOLS = (
     "systemd-ukify systemd-boot systemd-boot-efi dosfstools mtools fdisk python3"
     " erofs-utils"
@@ -45,6 +48,10 @@ class DebianUserspaceSettings:
     packages: List[str] = setting(
         "Debian packages; what they need comes with them",
         default_factory=lambda: f"{IMAGE} {EXTRAS} {TOOLS}".split(),
+    )
+    add: List[str] = setting(
+        "Further ones, which packages of lock_userspace are to be made of",
+        default_factory=list,
     )
     suite: str = setting("Debian's suite", default="trixie")
     archive: str = setting(
@@ -70,12 +77,13 @@ async def fetch_debian_userspace(
     ``debs.json``. https://wiki.debian.org/SecureApt
     """
     wanted = step.settings
-    for name in wanted.packages:
+    names = [*wanted.packages, *wanted.add]
+    for name in names:
         archive.checked("packages", name, archive.PACKAGE)
     apt = archive.Apt(step)
     given = archive.Addresses(wanted.archive, wanted.security)
     await apt.prepare(wanted.suite, given, wolfi.ASSUMED)
-    packages = await apt.fetch(wanted.packages, step.out)
+    packages = await apt.fetch(names, step.out)
     fetched.write_list(step.out, packages, suite=wanted.suite)
     return DebianUserspace(str(step.out))
 
@@ -113,7 +121,9 @@ class DebianKernelSettings:
     """Settings of `fetch_debian_kernel`"""
 
     flavour: str = setting(
-        "`cloud` (virtual machines only: no AHCI, no USB) or `generic`", default="cloud"
+        "`cloud` (virtual machines only: no AHCI, no USB) or `generic`",
+        default="cloud",
+        choices=kernel.FLAVOURS,
     )
     kernel_version: str = setting(
         "Debian's version of the kernel; empty: the newest", default=""

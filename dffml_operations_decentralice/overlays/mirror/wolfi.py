@@ -23,7 +23,7 @@ ASSUMED: Dict[str, Tuple[str, ...]] = {
             *("adduser", "base-files", "base-passwd", "bsdutils", "dpkg", "gpgv"),
             *("init-system-helpers", "install-info", "libpam-runtime", "lsb-base"),
             *("linux-sysctl-defaults", "media-types", "netbase", "perl", "perl-base"),
-            *("runit-helper", "sensible-utils", "sqv", "tzdata", "ucf"),
+            *("runit-helper", "sensible-utils", "sqv", "ucf"),
         ),
         (),
     ),
@@ -32,6 +32,7 @@ ASSUMED: Dict[str, Tuple[str, ...]] = {
 # What a program needs in practice and Debian has by being essential, or by alternatives
 ALSO: Dict[str, List[str]] = {
     "bash": ["dash"],
+    "podman": ["dbus-user-session"],
     "systemd": ["systemd-sysv"],
     "systemd-boot": ["systemd-boot-efi"],
 }

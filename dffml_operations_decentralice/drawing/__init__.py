@@ -1,0 +1,1 @@
+"""Pictures of lines, the same to the bit wherever they are drawn"""
