@@ -62,7 +62,7 @@ async def of_image(
     esp: str,
     tools: str,
 ) -> List[Expectation]:
-    """All but the packages; ``root`` has what the build wrote, ``modules`` a kernel's"""
+    """All but packages; ``root`` has what the build wrote, ``modules`` the kernel's"""
     settings = json.loads((root / SETTINGS).read_text())
     [release] = modules.iterdir()
     release_file = (root / "usr/lib/os-release").read_text()

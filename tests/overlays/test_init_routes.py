@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,7 +90,11 @@ def test_a_systemd_that_makes_units_of_credentials(tmp_path, content, expected):
 def test_the_way_is_in_os_release(tmp_path):
     release = tmp_path / "os-release"
     release.write_text("ID=x\n")
-    assert common.release_of(str(release), "a-way") == "ID=x\nDECENTRALICE_INIT=a-way\n"
+    step = SimpleNamespace(work=tmp_path / "work")
+    step.work.mkdir()
+    named = common.release_of(step, str(release), "a-way")
+    assert named.read_text() == "ID=x\nDECENTRALICE_INIT=a-way\n"
+    assert release.read_text() == "ID=x\n"
 
 
 GENERATOR = (
