@@ -4,20 +4,16 @@ with a login that lands in Wolfi; of those that are refused it is seen that they
 """
 
 import asyncio
+import dataclasses
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from dffml_operations_decentralice.engine import Step, operation
 from dffml_operations_decentralice.engine.testing import run_operation
-from dffml_operations_decentralice.operations.ssi_verify import (
-    CONSOLE,
-    Lab,
-    SsiVerifySettings,
-)
+from dffml_operations_decentralice.operations.ssi_verify import Lab, SsiVerifySettings
 from dffml_operations_decentralice.types import DiskImage, SsiReport
 
 from .test_build import BUILD, environment, overlay
@@ -105,11 +101,32 @@ def test_how_long_it_takes(booted, report, image):
         assert times["switch-root"] < times["login"]
 
 
-async def typed(guest, console: Path, prompt: bytes, text: str) -> None:
-    """Wait for a prompt on the serial console, and answer it"""
-    while prompt not in console.read_bytes():
-        await guest.run("udevadm settle")
-    guest._session.outs[""].write(f"{text}\n".encode())
+class Keyboard:
+    """Somebody at the serial console, who waits for a prompt and answers it"""
+
+    def __init__(self, guest):
+        self.guest, self.session, self.heard = guest, guest._session, b""
+        plan = self.session.plan
+
+        def hear(data, seconds):
+            self.heard += data
+            plan.on_output(data, seconds)
+
+        self.session.plan = dataclasses.replace(plan, on_output=hear)
+
+    async def log_in(self, name):
+        while "login" not in self.session.console.stages:
+            await self.guest.run("true")
+        self.type(name)
+
+    async def answer(self, prompt, text):
+        while prompt not in self.heard:
+            await self.guest.run("true")
+        self.type(text)
+
+    def type(self, text):
+        self.heard = b""
+        self.session.outs[""].write(f"{text}\n".encode())
 
 
 @operation(result="ssi-report", cached=False)
@@ -118,14 +135,14 @@ async def log_in(step: Step[SsiVerifySettings], disk: DiskImage) -> SsiReport:
     step.out.mkdir()
     lab = Lab(step, FOUND["accelerator"])
     await lab.prepare(disk)
-    console = step.out / CONSOLE
 
     async def act(guest):
         await guest.run("systemctl is-system-running --wait || true")
-        await typed(guest, console, b" login: ", "root")
-        await typed(guest, console, b"Password: ", PASSWORD)
-        await typed(guest, console, b"# ", LOOK)
-        looking = f"[ -e {TOLD} ] || udevadm settle; cat {TOLD}"
+        keyboard = Keyboard(guest)
+        await keyboard.log_in("root")
+        await keyboard.answer(b"Password: ", PASSWORD)
+        await keyboard.answer(b"# ", LOOK)
+        looking = f"cat {TOLD}"
         answer = await guest.ask(looking)
         while answer.status:
             answer = await guest.ask(looking)
