@@ -13,7 +13,10 @@ from dffml_operations_decentralice.engine.step import FILES
 from dffml_operations_decentralice.errors import UserError
 from dffml_operations_decentralice.operations.root import copy_argvs
 from dffml_operations_decentralice.overlays.init_routes import common, layers
-from dffml_operations_decentralice.overlays.init_routes.fedora_root import bring_out
+from dffml_operations_decentralice.overlays.init_routes.fedora_root import (
+    bring_out,
+    let_in,
+)
 
 BOOT = ["init-fedora-root", "init-overlayfs"]
 REFUSED = ["init-fedora-symlink", "init-ld-library-path"]
@@ -148,6 +151,14 @@ def test_units_are_brought_out(tmp_path):
         "a.service.d/50-wolfi.conf": DROP_IN.read_text(),
         "a.socket": "[Socket]\n",
     }
+
+
+@pytest.mark.parametrize("there", ["", "LANG=C\n", None])
+def test_systemctl_works_inside(tmp_path, there):
+    made(tmp_path, {"etc/environment": there} if there is not None else {})
+    let_in(tmp_path)
+    expected = f"{there or ''}SYSTEMD_IGNORE_CHROOT=1\n"
+    assert (tmp_path / "etc/environment").read_text() == expected
 
 
 def test_a_unit_that_wolfi_has_not(tmp_path):

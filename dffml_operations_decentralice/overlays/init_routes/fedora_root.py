@@ -26,6 +26,7 @@ from ...operations.root import (
     copy_tree,
     merge,
 )
+from ...operations.tree import replace_text
 from ...types import (
     EspFileSystem,
     Expectations,
@@ -85,6 +86,7 @@ async def compose_fedora_root(
     await copy_tree(step, fedora, root)
     await copy_tree(step, userspace, wolfi)
     await step.thread(merge, Path(service, "root"), wolfi)
+    let_in(wolfi)
     named, kernel = release_of(step, release, WAY), kernel_release(modules)
     await complete(step, wolfi, named, kernel)
     await step.thread(add_kernel, Path(modules), root)
@@ -117,6 +119,16 @@ async def expect_fedora_root(
     asked = asked_for(json.loads(Path(lock).read_text()))
     found += of_packages(asked, f"/{WOLFI}/{APK_DATABASE}")
     return write(step, found)
+
+
+def let_in(wolfi: Path) -> None:
+    """
+    systemctl and its kin do nothing in another root than PID 1's; who logs in is in one
+    for good. https://systemd.io/ENVIRONMENT, https://linux.die.net/man/8/pam_env
+    """
+    environment = wolfi / "etc/environment"
+    there = environment.read_text() if environment.is_file() else ""
+    replace_text(environment, f"{there}SYSTEMD_IGNORE_CHROOT=1\n")
 
 
 def bring_out(wolfi: Path, root: Path, units: List[str], drop_in: Path) -> None:
