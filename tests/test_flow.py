@@ -18,8 +18,9 @@ from .conftest import DFFML
 ROOT = Path(__file__).parent.parent
 NAME = "dffml_operations_decentralice"
 MODULES = [
-    f"{NAME}.operations.{path.stem}"
-    for path in sorted((ROOT / NAME / "operations").glob("*.py"))
+    f"{NAME}.{folder}.{path.stem}"
+    for folder in ("operations", "overlays.init_routes")
+    for path in sorted((ROOT / NAME / folder.replace(".", "/")).glob("*.py"))
     if path.stem != "__init__"
 ] + [f"{NAME}.overlays.mirror.operations"]
 
@@ -120,9 +121,14 @@ def test_overlays_that_come_along(name):
     compose([name]).dataflow()
 
 
-def test_all_overlays_at_once():
-    names = sorted({*flows.overlays()} - {"mirror"})
-    compose([*names, "mirror"]).dataflow()
+WAYS = sorted(name for name in flows.overlays() if name.startswith("init-"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_all_overlays_at_once(way):
+    """But of the ways to PID 1, of which an image has one"""
+    names = sorted({*flows.overlays()} - {"mirror", *WAYS})
+    compose([way, *names, "mirror"]).dataflow()
 
 
 @pytest.mark.parametrize("overlays", [[], ["mirror"], ["oci"], ["oci", "mirror"]])

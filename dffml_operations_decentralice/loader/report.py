@@ -24,16 +24,15 @@ MAX_SEARCHED, MAX_CHAIN = 100, 40  # of one finding
 MAX_FINDINGS = 1000  # that a report has; of more, it has the number
 
 # The ways to a PID 1 (README.md), by what each of them mends: `default` and
-# `init-fedora-root` mix nothing, `init-patched` gives programs the loader and libraries
-# that they were built with, `init-overlayfs` only has all libraries in one place
+# `init-fedora-root` mix nothing, `init-overlayfs` has all libraries in one place
 UNMIXED = ("default", "init-fedora-root")
 ROUTES: Dict[str, Tuple[str, ...]] = {
-    "interpreter-missing": (*UNMIXED, "init-patched", "init-overlayfs"),
-    "library-missing": (*UNMIXED, "init-patched", "init-overlayfs"),
+    "interpreter-missing": (*UNMIXED, "init-overlayfs"),
+    "library-missing": (*UNMIXED, "init-overlayfs"),
     "script-interpreter-missing": (*UNMIXED, "init-overlayfs"),
-    "version-missing": (*UNMIXED, "init-patched"),
-    "symbol-missing": (*UNMIXED, "init-patched"),
-    "builds-mixed": (*UNMIXED, "init-patched"),
+    "version-missing": UNMIXED,
+    "symbol-missing": UNMIXED,
+    "builds-mixed": UNMIXED,
 }
 SENTENCES = {
     "program-missing": "{what} {why}",

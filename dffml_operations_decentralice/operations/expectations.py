@@ -18,7 +18,14 @@ from ..types import (
     UnifiedKernelImage,
     UserspaceLock,
 )
-from ..vm.expectations import of_disk, of_file, of_kernel, of_packages, of_root
+from ..vm.expectations import (
+    Expectation,
+    of_disk,
+    of_file,
+    of_kernel,
+    of_packages,
+    of_root,
+)
 from .configuration import SETTINGS
 from .root import MODULES
 
@@ -39,23 +46,43 @@ async def expect_settings(
     JSON: a list of objects with ``setting``, the ``command`` that tells, the ``lines``
     that it must say, and whether these are ``exact``, so all of them
     """
-    settings = json.loads(Path(root, SETTINGS).read_text())
-    [release] = Path(root, MODULES).iterdir()
-    release_file = Path(root, "usr/lib/os-release").read_text()
+    found = await of_image(
+        step, Path(root), Path(root, MODULES), table, uki, esp, tools
+    )
+    found += of_packages(asked_for(json.loads(Path(lock).read_text())))
+    return write(step, found)
+
+
+async def of_image(
+    step: Step,
+    root: Path,
+    modules: Path,
+    table: str,
+    uki: str,
+    esp: str,
+    tools: str,
+) -> List[Expectation]:
+    """All but packages; ``root`` has what the build wrote, ``modules`` the kernel's"""
+    settings = json.loads((root / SETTINGS).read_text())
+    [release] = modules.iterdir()
+    release_file = (root / "usr/lib/os-release").read_text()
     show = ("mtype", "-i", "/run/esp.img", f"::/{LOADER}")
     loader = await step.run_in(
         *(tools, *show),
         ro_bind={esp: "/run/esp.img"},
         env={"MTOOLS_SKIP_CHECK": "1"},
     )
-    found = [
+    return [
         *of_root(settings["compose_root"]),
         *of_disk(json.loads(Path(table, "layout.json").read_text())),
         *of_kernel(release.name, await step.thread(command_line, uki)),
         *of_file("os_release", "/etc/os-release", release_file),
         *of_file("install_bootloader", f"/boot/{LOADER}", loader),
-        *of_packages(asked_for(json.loads(Path(lock).read_text()))),
     ]
+
+
+def write(step: Step, found: List[Expectation]) -> Expectations:
+    """The artefact"""
     text = json.dumps([one._asdict() for one in found], indent=1)
     step.out.write_text(text + "\n")
     return Expectations(str(step.out))

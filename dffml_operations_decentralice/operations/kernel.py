@@ -323,6 +323,7 @@ async def install_fedora(
     files = sorted(Path(rpms).iterdir())
     await rpm_install(step, root, repositories.keys(repository), files, "-U")
     await step.thread(tidy_fedora, root)
+    await step.thread(clamp_times, root, step.epoch)
     return FedoraTree(str(root))
 
 

@@ -139,18 +139,32 @@ async def compose_root(
 
     https://uapi-group.org/specifications/specs/linux_file_system_hierarchy/
     """
-    want, root = step.settings, step.out
-    root.mkdir()
-    for argv in copy_argvs(Path(userspace), root):
-        await step.run(*argv)
+    root = step.out
+    await copy_tree(step, userspace, root)
     await step.thread(merge, Path(service, "root"), root)
     await step.thread(add_kernel, Path(modules), root)
+    await complete(step, root, Path(release), kernel_release(modules))
+    return RootTree(str(root))
+
+
+async def complete(
+    step: Step[Any],
+    root: Path,
+    release: Path,
+    kernel: str,
+    packages: str = APK_DATABASE,
+) -> None:
+    """
+    What a tree of packages lacks to be a root: ours, the settings', a first boot's. The
+    kernel's release and apk's database are for the motd.
+    """
+    want = step.settings
     for name in ("root", *additions(want)):
         await step.thread(add_files, step.files / name, root)
-    write_motd(root, Path(release), kernel_release(modules), APK_DATABASE)
+    write_motd(root, release, kernel, packages)
     if want.files:
         await step.thread(add_files, Path(want.files), root)
-    replace_text(root / "usr/lib/os-release", Path(release).read_text())
+    replace_text(root / "usr/lib/os-release", release.read_text())
     replace_text(root / SETTINGS, told(want), 0o600)
     await step.thread(configure, root, want)
     await step.thread(write_single, root, want)
@@ -160,7 +174,13 @@ async def compose_root(
     await step.thread(own_single, root, want)
     await check_finished(step, root)
     await step.thread(tidy, root, step.epoch)
-    return RootTree(str(root))
+
+
+async def copy_tree(step: Step[Any], source: str, root: Path) -> None:
+    """A tree of packages as a directory that is to be changed"""
+    root.mkdir()
+    for argv in copy_argvs(Path(source), root):
+        await step.run(*argv)
 
 
 def copy_argvs(source: Path, root: Path) -> List[List[str]]:

@@ -113,8 +113,12 @@ class Console:
         return not after or after in self.stages
 
     def _fail(self, found: Found) -> None:
-        """The first one counts, but what its line says may not be all there yet"""
-        if self.failure is None or self._open:
+        """
+        The first one counts, but what its line says may not be all there yet, and one
+        that says why counts more
+        """
+        known = self.failure
+        if known is None or self._open or found.failure.why > known.failure.why:
             self.failure, self._open = found, True
 
     def _warn(self, found: Found) -> None:

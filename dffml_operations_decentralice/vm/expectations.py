@@ -108,9 +108,11 @@ def of_kernel(release: str, cmdline: str) -> Iterator[Expectation]:
         yield Expectation("build_uki.hibernation", HIBERNATE, ['s "yes"'])
 
 
-def of_packages(names: Sequence[str]) -> Iterator[Expectation]:
-    """Packages that were asked for"""
-    command = "sed -n s/^P://p /usr/lib/apk/db/installed"
+def of_packages(
+    names: Sequence[str], database: str = "/usr/lib/apk/db/installed"
+) -> Iterator[Expectation]:
+    """Packages that were asked for, by apk's database of them"""
+    command = f"sed -n s/^P://p {database}"
     yield Expectation("lock_userspace.packages", command, list(names), False)
 
 

@@ -29,7 +29,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Failure:
-    """``ends``: nothing good can follow, the machine is stopped"""
+    """
+    ``ends``: nothing good can follow, the machine is stopped. ``why``: it is the cause
+    of an end that a console may show first, as the kernel's lines overtake others.
+    """
 
     name: str
     pattern: Pattern[str]
@@ -37,6 +40,7 @@ class Failure:
     remedy: str
     ends: bool = True
     after: str = ""
+    why: bool = False
 
 
 def _stage(name: str, pattern: str, limit: float, after: str = "") -> Stage:
@@ -76,9 +80,14 @@ BEFORE_KERNEL = ("firmware", "loader")
 
 
 def _failure(
-    name: str, pattern: str, reason: str, remedy: str, ends: bool = True
+    name: str,
+    pattern: str,
+    reason: str,
+    remedy: str,
+    ends: bool = True,
+    why: bool = False,
 ) -> Failure:
-    return Failure(name, re.compile(pattern), reason, remedy, ends)
+    return Failure(name, re.compile(pattern), reason, remedy, ends, why=why)
 
 
 LOGS = "read console.log from the matched line upwards"
@@ -115,11 +124,19 @@ FAILURES: Tuple[Failure, ...] = (
         "check that the UKI has an initrd and that its command line's root= exists",
     ),
     _failure(
+        "no-library",
+        r"^/\S*(?:init|/systemd): error while loading shared libraries: ",
+        "the loader did not find a library that PID 1 needs",
+        "`dffml service decentralice check-loader` says where it looked, and which way"
+        " to PID 1 would work",
+        why=True,
+    ),
+    _failure(
         "no-init",
         r"Attempted to kill init!"
         r"|No working init found|Requested init .* failed"
         r"|(?:Failed to execute|Unable to execute).*(?:/sbin/init|/systemd)"
-        r"|Failed to switch root|init.*error while loading shared libraries",
+        r"|Failed to switch root",
         "the root file system's init could not be started, or ended",
         "check that /sbin/init and /usr/lib/systemd/systemd are there and that the"
         " root's own loader finds their libraries",

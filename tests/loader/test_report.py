@@ -70,7 +70,7 @@ def test_a_version_is_not_mended_by_an_overlay(tmp_path):
     }
     (found,) = checked(tmp_path, files)["findings"]
     assert found["kind"] == "version-missing"
-    assert found["routes"] == ["default", "init-fedora-root", "init-patched"]
+    assert found["routes"] == ["default", "init-fedora-root"]
 
 
 def test_init_of_the_command_line(tmp_path):

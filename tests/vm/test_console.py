@@ -109,6 +109,19 @@ def test_not_a_stage(line, stage):
     assert stage not in feed(line.encode()).stages
 
 
+PANIC = b"[    9.0] Kernel panic - not syncing: Attempted to kill init!\n"
+LOADER = b"/sbin/init: error while loading shared libraries: libx.so: cannot open\n"
+
+
+@pytest.mark.parametrize("size", [None, 1, 60])
+@pytest.mark.parametrize("said", [PANIC + LOADER, LOADER + PANIC, LOADER, LOADER * 2])
+def test_the_cause_counts_more_than_the_panic(said, size):
+    """In whatever order they come; nothing else comes before the first"""
+    console = feed(said + PANIC, size)
+    assert console.failure.failure.name == "no-library"
+    assert console.failure.line == LOADER.decode().strip()
+
+
 ENDS = [
     (
         "no-init",
@@ -121,7 +134,7 @@ ENDS = [
     ),
     ("no-init", "initrd-switch-root.service: Failed to switch root: Specified switch"),
     (
-        "no-init",
+        "no-library",
         "/sbin/init: error while loading shared libraries: libsystemd-core-252.so",
     ),
     ("panic", "[    2.0] Kernel panic - not syncing: Out of memory"),

@@ -36,6 +36,8 @@ DRACUT = (
     " systemd-sysv udev dbus kmod libkmod2 dracut-core e2fsprogs dosfstools kbd"
     " iproute2 less libtss2-esys-3.0.2-0 libtss2-rc0 libtss2-mu0 libtss2-tcti-device0"
     " libcryptsetup12"
+    # For who has Fedora's systemd as PID 1
+    " systemd-resolved libpam-systemd"
 )
 
 
