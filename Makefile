@@ -9,8 +9,8 @@ TOOLS = dffml_operations_decentralice/go/tools
 GO_TOOLS = melange apko-tree
 
 # What Debian has; the rest comes from PyPI (pyproject's extras) and go/tools
-APT = bubblewrap ca-certificates dnf gnupg graphviz kmod openssl ovmf python3 python3-venv \
-	qemu-system-x86 qemu-utils rpm tar uidmap
+APT = bubblewrap ca-certificates dnf gnupg graphviz kmod openssh-client openssl ovmf \
+	python3 python3-venv qemu-system-x86 qemu-utils rpm tar uidmap
 
 .PHONY: image test test-all test-slow bench flow docs setup packages clean help
 
