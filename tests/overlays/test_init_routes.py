@@ -156,9 +156,13 @@ def test_units_are_brought_out(tmp_path):
 @pytest.mark.parametrize("there", ["", "LANG=C\n", None])
 def test_systemctl_works_inside(tmp_path, there):
     made(tmp_path, {"etc/environment": there} if there is not None else {})
-    let_in(tmp_path)
     expected = f"{there or ''}SYSTEMD_IGNORE_CHROOT=1\n"
+    let_in(tmp_path, is_old=False)
     assert (tmp_path / "etc/environment").read_text() == expected
+    let_in(tmp_path, is_old=True)
+    assert (
+        (tmp_path / "etc/environment").read_text().endswith("XDG_SESSION_CLASS=user\n")
+    )
 
 
 def test_a_unit_that_wolfi_has_not(tmp_path):

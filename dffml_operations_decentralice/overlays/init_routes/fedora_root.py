@@ -1,8 +1,8 @@
 """
 Fedora's systemd is PID 1, in Fedora's own tree; Wolfi's userspace is a directory of it
 
-What is Wolfi's runs in that directory, by ``RootDirectory=``: the SSI service, the
-login at the consoles, and the service manager of each user. Nothing is mixed: no
+What is Wolfi's runs in that directory, by ``RootDirectory=``: the SSI service and the
+login at the consoles. The service managers of users are Fedora's. Nothing is mixed: no
 program of one distribution sees a library of the other.
 https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#RootDirectory=
 """
@@ -42,7 +42,7 @@ from ...types import (
     UserspaceTree,
 )
 from ...vm.expectations import of_packages
-from .common import OURS, additions, release_of
+from .common import OURS, additions, release_of, takes_units
 
 WAY = "init-fedora-root"
 WOLFI = "wolfi"
@@ -86,7 +86,7 @@ async def compose_fedora_root(
     await copy_tree(step, fedora, root)
     await copy_tree(step, userspace, wolfi)
     await step.thread(merge, Path(service, "root"), wolfi)
-    let_in(wolfi)
+    let_in(wolfi, is_old=not takes_units(root))
     named, kernel = release_of(step, release, WAY), kernel_release(modules)
     await complete(step, wolfi, named, kernel)
     await step.thread(add_kernel, Path(modules), root)
@@ -121,14 +121,17 @@ async def expect_fedora_root(
     return write(step, found)
 
 
-def let_in(wolfi: Path) -> None:
+def let_in(wolfi: Path, is_old: bool) -> None:
     """
     systemctl and its kin do nothing in another root than PID 1's; who logs in is in one
-    for good. https://systemd.io/ENVIRONMENT, https://linux.die.net/man/8/pam_env
+    for good. A logind older than 256 has no session for root if Wolfi's pam_systemd
+    asks for one of the class that is for root since then.
+    https://systemd.io/ENVIRONMENT, https://man7.org/linux/man-pages/man8/pam_env.8.html
     """
     environment = wolfi / "etc/environment"
     there = environment.read_text() if environment.is_file() else ""
-    replace_text(environment, f"{there}SYSTEMD_IGNORE_CHROOT=1\n")
+    lines = ["SYSTEMD_IGNORE_CHROOT=1", *(["XDG_SESSION_CLASS=user"] if is_old else [])]
+    replace_text(environment, there + "".join(f"{line}\n" for line in lines))
 
 
 def bring_out(wolfi: Path, root: Path, units: List[str], drop_in: Path) -> None:
