@@ -7,10 +7,10 @@ they say wins; lists append. What that would make of parts which contradict each
 dffml finds out late or never: here it is an error that names who says what, and where.
 """
 
-import contextlib
 from pathlib import Path
 from typing import (
     Any,
+    ContextManager,
     Dict,
     Iterator,
     List,
@@ -27,7 +27,7 @@ from dffml.df.base import OperationImplementation
 from dffml.util.data import merge
 
 from .. import flows
-from ..engine.settings import SettingError, check, validated
+from ..engine.settings import check, located, validated
 from ..errors import UserError
 from . import python
 
@@ -79,15 +79,9 @@ class Composition:
                     remedy=f"operations are {', '.join(sorted(self.operations))}",
                 )
             settings = settings_of(name, self.operations[name])
-            if not settings:
-                continue
-            try:
-                check(settings, values, name)
-            except SettingError as error:
-                where = part.at("configs", name, *error.path)
-                raise UserError(
-                    f"{where}: {error.cause}", remedy=error.remedy
-                ) from error
+            if settings:
+                with located(lambda of, path: part.at("configs", of, *path)):
+                    check(settings, values, name)
 
     def validate(self) -> None:
         """`UserError` if settings are missing, or contradict each other"""
@@ -101,18 +95,14 @@ class Composition:
         """The settings of an operation, as far as they are said"""
         return self.content.get("configs", {}).get(operation) or {}
 
-    @contextlib.contextmanager
-    def locating(self) -> Iterator[None]:
-        """Of an error of a setting, say the file and line of who sets it"""
-        try:
-            yield
-        except SettingError as error:
-            found = self.origin("configs", error.of, *error.path)
-            if found is None:
-                raise
-            part, keys = found
-            cause = f"{part.at(*keys)}: {error.cause}"
-            raise UserError(cause, remedy=error.remedy, log=error.log) from error
+    def locating(self) -> ContextManager[None]:
+        """Have errors of settings say the file and line of who sets them"""
+
+        def where(of: str, path: Keys) -> str:
+            found = self.origin("configs", of, *path)
+            return found[0].at(*found[1]) if found else ""
+
+        return located(where)
 
     def origin(self, *keys: Any) -> Optional[Tuple[Part, Keys]]:
         """The part that a value of the merged flow comes from, and its keys there"""

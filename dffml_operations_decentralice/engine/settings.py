@@ -7,14 +7,17 @@ and converts values silently; a typing mistake in an overlay must not give anoth
 image.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import re
+from contextvars import ContextVar
 from typing import (
     Any,
     Callable,
     Dict,
     Iterable,
+    Iterator,
     NamedTuple,
     Optional,
     Tuple,
@@ -35,12 +38,32 @@ Path = Tuple[Union[str, int], ...]  # names of settings, and indexes in lists
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
+# Tells of an operation's setting the file and line of who gave it; of who composed the
+# flow, for all that runs in it
+Where = Callable[[str, Path], str]
+_where: ContextVar[Where] = ContextVar("where", default=lambda of, path: "")
+
+
 class SettingError(UserError):
-    """A value that cannot be used; ``path`` says which one, within its operation"""
+    """
+    A value that cannot be used; ``path`` says which one, within its operation. Where it
+    was given stands before the cause from the start: steps tell of their errors.
+    """
 
     def __init__(self, of: str, path: Path, cause: str, remedy: str):
-        super().__init__(cause, remedy=remedy)
+        where = _where.get()(of, path)
+        super().__init__(f"{where}: {cause}" if where else cause, remedy=remedy)
         self.of, self.path = of, path
+
+
+@contextlib.contextmanager
+def located(where: Where) -> Iterator[None]:
+    """Have errors of settings say where they were given"""
+    token = _where.set(where)
+    try:
+        yield
+    finally:
+        _where.reset(token)
 
 
 def refused(of: str, path: Path, cause: str, remedy: str) -> SettingError:
