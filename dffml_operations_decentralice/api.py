@@ -136,8 +136,9 @@ async def reproduce(
     """
     from . import compare
 
-    with told(progress), checking(compare.first) as found:
-        await run(load(overlays, settings))
+    composition = compose(overlays, settings)
+    with told(progress), checking(compare.first) as found, composition.locating():
+        await run(composition.dataflow())
     if not found.of(SAME) + found.of(DIFFERS):
         raise UserError(
             "the store has nothing to compare with",
