@@ -1,8 +1,9 @@
 """What overlays change about the flow: operations, settings, inputs, results"""
 
 import dataclasses
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, get_type_hints
 
+from ..engine.settings import entry_class, is_settings, plain
 from . import Composition, Part, settings_of
 
 OPERATION, SETTING, INPUT, RESULT = "operation", "setting", "input", "result"
@@ -62,18 +63,16 @@ def _settings(composition: Composition) -> Iterator[Change]:
         values = base.get("configs", {}).get(name) or {}
         before = effective(settings, values) if known else {}
         after = effective(settings, composition.settings(name))
-        given = composition.settings(name)
+        given, types = composition.settings(name), get_type_hints(settings)
         for field in dataclasses.fields(settings):
             one = field.name
             if one not in given or before.get(one) == after[one]:
                 continue
-            secret = field.metadata["secret"]
-            old_value = before.get(one)
             yield Change(
                 SETTING,
                 f"{name}.{one}",
-                SECRET if secret and old_value else old_value,
-                SECRET if secret else hidden(after[one]),
+                hidden(field, types[one], before.get(one)),
+                hidden(field, types[one], after[one]),
                 _by(composition, "configs", name, one),
             )
 
@@ -93,16 +92,26 @@ def effective(settings: Any, values: Dict[str, Any]) -> Dict[str, Any]:
     return found
 
 
-def hidden(value: Any) -> Any:
-    """A value without the secrets that are in it, as those of users"""
-    if isinstance(value, list):
-        return [hidden(one) for one in value]
-    if isinstance(value, dict):
-        return {
-            key: SECRET if "password" in str(key) and one else hidden(one)
-            for key, one in value.items()
-        }
+def hidden(field: Any, expected: Any, value: Any) -> Any:
+    """The value of a setting without the secrets that are in it, as those of users"""
+    if field.metadata["secret"]:
+        return SECRET if value else value
+    inside = entry_class(expected)
+    if inside and isinstance(value, list):
+        return [_hidden_in(inside, one) for one in value]
+    if inside and isinstance(value, dict):
+        if is_settings(plain(expected)):
+            return _hidden_in(inside, value)
+        return {key: _hidden_in(inside, one) for key, one in value.items()}
     return value
+
+
+def _hidden_in(settings: Any, values: Dict[str, Any]) -> Dict[str, Any]:
+    types = get_type_hints(settings)
+    fields = {one.name: one for one in dataclasses.fields(settings)}
+    return {
+        name: hidden(fields[name], types[name], value) for name, value in values.items()
+    }
 
 
 def _inputs(composition: Composition) -> Iterator[Change]:

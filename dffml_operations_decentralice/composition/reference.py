@@ -18,7 +18,7 @@ from typing import (
     get_type_hints,
 )
 
-from ..engine.settings import describe, is_settings, plain
+from ..engine.settings import describe, entry_class, is_settings, plain
 from . import SHAPES, compose, settings_of
 
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -197,10 +197,3 @@ def default_words(field: Any, given: Dict[str, Any]) -> str:
         return f"The flow has `{given[field.name]!r}`."
     default = default_of(field)
     return f"Default: `{default!r}`." if default not in ("", [], {}, None) else ""
-
-
-def entry_class(expected: Any) -> Any:
-    """The settings class in a setting, None of others"""
-    args = get_args(plain(expected))
-    inside = plain(args[-1]) if args else plain(expected)
-    return inside if is_settings(inside) else None

@@ -208,8 +208,9 @@ def _check_value(one: Any, expected: Any, value: Any, of: str, path: Path) -> No
         cause = f"{of}: setting {shown(path)} must be {describe(expected)}, not {said}"
         raise SettingError(of, path, cause, remedy)
     for inside, entry in _entries(value, expected, path):
-        if is_settings(_entry_type(expected)) and isinstance(entry, dict):
-            _check(_entry_type(expected), entry, of, inside)
+        cls = entry_class(expected)
+        if cls and isinstance(entry, dict):
+            _check(cls, entry, of, inside)
             continue
         wrong = refusal(one.metadata, entry)
         if wrong:
@@ -227,11 +228,11 @@ def _entries(value: Any, expected: Any, path: Path) -> Iterable[Tuple[Path, Any]
     return [(path, value)]
 
 
-def _entry_type(expected: Any) -> Any:
-    """The type of an entry of a list or mapping, or the type itself"""
-    expected = plain(expected)
-    args = get_args(expected)
-    return args[-1] if args else expected
+def entry_class(expected: Any) -> Any:
+    """The class of the settings that a setting is, or has as entries; None of others"""
+    args = get_args(plain(expected))
+    inside = plain(args[-1]) if args else plain(expected)
+    return inside if is_settings(inside) else None
 
 
 def refusal(rules: Any, value: Any) -> str:

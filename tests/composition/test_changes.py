@@ -1,9 +1,13 @@
 """What overlays are said to change"""
 
+import dataclasses
+from typing import get_type_hints
+
 import pytest
 
 from dffml_operations_decentralice.composition import compose
 from dffml_operations_decentralice.composition.changes import Change, changes, hidden
+from dffml_operations_decentralice.operations.configuration import RootSettings
 
 HASH = "$6$salt$hash"
 
@@ -58,19 +62,42 @@ def test_results(overlay):
     assert told([path]) == [f"result get_single_spec: + ['RootTree']  ({path}:2)"]
 
 
+KEPT = {"name": "a", "password_hash": HASH}
+TOLD = {"name": "a", "password_hash": "(secret)"}
+
+
 @pytest.mark.parametrize(
-    "value, shown",
+    "name, value, shown",
     [
-        ("x", "x"),
+        ("hostname", "x", "x"),
+        ("root_password_hash", HASH, "(secret)"),
+        ("root_password_hash", "", ""),
+        ("users", [KEPT, {"name": "b"}], [TOLD, {"name": "b"}]),
         (
-            [{"name": "a", "password_hash": HASH}],
-            [{"name": "a", "password_hash": "(secret)"}],
+            "users",
+            [{"name": "a", "password_hash": ""}],
+            [{"name": "a", "password_hash": ""}],
         ),
-        ({"password_hash": ""}, {"password_hash": ""}),
+        ("users", None, None),
+        ("ssh", {"port": 2222}, {"port": 2222}),
+        # A file may be a key
+        (
+            "write_files",
+            {"/etc/key": {"content": "hunter2", "mode": "0600"}},
+            {"/etc/key": {"content": "(secret)", "mode": "0600"}},
+        ),
     ],
 )
-def test_hidden(value, shown):
-    assert hidden(value) == shown
+def test_hidden(name, value, shown):
+    [field] = [one for one in dataclasses.fields(RootSettings) if one.name == name]
+    assert hidden(field, get_type_hints(RootSettings)[name], value) == shown
+
+
+def test_no_secret_is_told(overlay):
+    root = {"users": [KEPT], "write_files": {"/etc/key": {"content": "hunter2"}}}
+    lines = "\n".join(told([overlay({"configs": {"compose_root": root}})]))
+    assert "/etc/key" in lines and "'name': 'a'" in lines
+    assert "hunter2" not in lines and HASH not in lines
 
 
 @pytest.mark.parametrize(
