@@ -30,9 +30,18 @@ ACCELERATORS = ("auto", "kvm", "tcg")
 
 
 @settings
-class BootSettings:
+class MachineSettings:
+    """What all machines have in which an image is tried"""
+
     memory: int = setting("Memory of the machine, MiB", default=2048, minimum=256)
     cpus: int = setting("Processors of the machine", default=2, minimum=1)
+    firmware_code: str = setting("UEFI firmware, its code", default="", file=True)
+    firmware_vars: str = setting("Template of its variables", default="", file=True)
+    qemu: str = setting("QEMU's program", default=QEMU)
+
+
+@settings
+class BootSettings(MachineSettings):
     accelerator: str = setting(
         "auto (KVM if it works, by a real attempt), kvm or tcg",
         default="auto",
@@ -49,9 +58,6 @@ class BootSettings:
         choices=BUSES,
     )
     require_ssi: bool = setting("Whether the SSI service must be ready", default=True)
-    firmware_code: str = setting("UEFI firmware, its code", default="", file=True)
-    firmware_vars: str = setting("Template of its variables", default="", file=True)
-    qemu: str = setting("QEMU's program", default=QEMU)
 
 
 @operation(

@@ -6,7 +6,7 @@ Made of the artefacts that have them: nothing is asked of an image that it does 
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import List
 
 from ..engine import Step, operation
 from ..types import (
@@ -49,7 +49,7 @@ async def expect_settings(
     found = await of_image(
         step, Path(root), Path(root, MODULES), table, uki, esp, tools
     )
-    found += of_packages(asked_for(json.loads(Path(lock).read_text())))
+    found += of_packages(asked_for(lock))
     return write(step, found)
 
 
@@ -99,7 +99,8 @@ def command_line(uki: str) -> str:
     return ""
 
 
-def asked_for(lock: Dict[str, Any]) -> List[str]:
-    """Packages that were asked for by their own names, not by what they provide"""
-    names = {one["name"] for one in lock["image"]}
-    return [one for one in lock["request"]["image"] if one in names]
+def asked_for(lock: str) -> List[str]:
+    """Packages of a lock that were asked for by name, not by what they provide"""
+    locked = json.loads(Path(lock).read_text())
+    names = {one["name"] for one in locked["image"]}
+    return [one for one in locked["request"]["image"] if one in names]

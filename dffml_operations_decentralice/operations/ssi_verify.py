@@ -31,7 +31,7 @@ from ..vm.qemu import QEMU, find_firmware, overlay_argv
 from ..vm.session import run_machine
 from ..vm.signs import LIMITS, POWER_OFF
 from ..vm.verdict import BOOTS, VM_FAILED, judge
-from .boot import ACCELERATORS, note, watched_machine
+from .boot import ACCELERATORS, MachineSettings, note, watched_machine
 
 WORKS, FAILED, LEFT_OUT = "works", "failed", "left-out"
 ANSWER = 30  # seconds for an answer, with KVM
@@ -39,12 +39,10 @@ CONSOLE = "console.log"
 
 
 @settings
-class SsiVerifySettings:
+class SsiVerifySettings(MachineSettings):
     enabled: bool = setting(
         "Whether to prove it: two more boots, minutes without KVM", default=True
     )
-    memory: int = setting("Memory of the machine, MiB", default=2048, minimum=256)
-    cpus: int = setting("Processors of the machine", default=2, minimum=1)
     accelerator: str = setting(
         "auto (what boot_verify found), kvm or tcg",
         default="auto",
@@ -58,9 +56,6 @@ class SsiVerifySettings:
     exposure: float = setting(
         "What `systemd-analyze security` may say of the unit, at most", default=0.5
     )
-    firmware_code: str = setting("UEFI firmware, its code", default="", file=True)
-    firmware_vars: str = setting("Template of its variables", default="", file=True)
-    qemu: str = setting("QEMU's program", default=QEMU)
 
 
 @operation(

@@ -9,12 +9,13 @@ from dffml_operations_decentralice.operations.expectations import (
 from dffml_operations_decentralice.vm.expectations import read
 
 
-def test_packages_by_what_they_are_called():
+def test_packages_by_what_they_are_called(tmp_path):
     lock = {
         "image": [{"name": "bash"}, {"name": "python-3.13"}],
         "request": {"image": ["bash", "python-3"]},
     }
-    assert asked_for(lock) == ["bash"]
+    (tmp_path / "lock").write_text(json.dumps(lock))
+    assert asked_for(str(tmp_path / "lock")) == ["bash"]
 
 
 def test_image(image):

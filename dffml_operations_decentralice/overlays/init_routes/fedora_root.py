@@ -7,7 +7,6 @@ program of one distribution sees a library of the other.
 https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#RootDirectory=
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import List
@@ -116,8 +115,7 @@ async def expect_fedora_root(
     found = await of_image(
         step, Path(root), Path(root, MODULES), table, uki, esp, tools
     )
-    asked = asked_for(json.loads(Path(lock).read_text()))
-    found += of_packages(asked, f"/{WOLFI}/{APK_DATABASE}")
+    found += of_packages(asked_for(lock), f"/{WOLFI}/{APK_DATABASE}")
     return write(step, found)
 
 

@@ -125,7 +125,7 @@ async def expect_layers(
     written, modules = Path(root, CHANGES), Path(root, FEDORA, MODULES)
     found = await of_image(step, written, modules, table, uki, esp, tools)
     settings = json.loads((written / SETTINGS).read_text())["compose_root"]
-    asked = asked_for(json.loads(Path(lock).read_text()))
+    asked = asked_for(lock)
     kept = [one for one in asked if not matches([one], settings["leave_out"])]
     found += of_packages(kept)
     return write(step, found)
